@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+# anykvm. `make help` lists the targets. Quiet; V=1 shows the commands.
+# Variants, each with a build folder of its own: HARD=1, SAN=address,undefined, SAN=thread.
+
+CC      ?= gcc
+AR      ?= ar
+PREFIX  ?= /usr/local
+VERSION := 0.1.0
+
+comma   := ,
+variant := $(if $(HARD),-hard)$(if $(SAN),-$(subst $(comma),-,$(SAN)))
+B       := build$(variant)
+Q       := $(if $(V),,@)
+say      = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2))
+
+CPPFLAGS += -D_GNU_SOURCE -Isrc -Iinclude -DANYKVM_VERSION='"$(VERSION)"' $(if $(HARD),-DHARD=1)
+CFLAGS   ?= -O2 -g
+CFLAGS   += -std=gnu11 -Wall -Wextra -Werror=override-init -fPIC -fvisibility=hidden \
+            -fno-strict-aliasing -pthread $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
+LDFLAGS  += -pthread $(if $(SAN),-fsanitize=$(SAN))
+
+LIB_SRC  := $(filter-out %_test.c,$(wildcard src/*/*.c))
+UNIT_SRC := $(wildcard src/*/*_test.c vmm/*_test.c)
+VMM_SRC  := $(filter-out %_test.c,$(wildcard vmm/*.c))
+CMD_SRC  := $(strip $(wildcard tools/*.c) $(VMM_SRC))
+OBJ       = $(patsubst %.c,$B/%.o,$(1))
+UNIT     := $(patsubst %.c,$B/%,$(UNIT_SRC))
+
+.PHONY: all
+all: $B/libanykvm.a $B/libanykvm.so $(if $(CMD_SRC),$B/anykvm)
+
+$B/%.o: %.c
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$B/libanykvm.a: $(call OBJ,$(LIB_SRC))
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$B/libanykvm.so: $(call OBJ,$(LIB_SRC))
+	$(call say,LD,$@)
+	$(Q)$(CC) -shared -Wl,-soname,libanykvm.so.0 $(LDFLAGS) -o $@ $^
+
+$B/anykvm: $(call OBJ,$(CMD_SRC)) $B/libanykvm.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^
+
+# ---- unit tests: src/mmu/walk_test.c -> $B/src/mmu/walk_test, run by check-unit
+$(UNIT): $B/%: $B/%.o $B/libanykvm.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(call OBJ,$(filter-out vmm/main.c,$(if $(findstring vmm/,$<),$(VMM_SRC)))) $B/libanykvm.a -lcmocka $(LDLIBS_$(notdir $@))
+LDLIBS_decode_test := -lZydis
+
+.PHONY: check-unit
+check-unit: $(UNIT)
+	$(Q)tests/run $(UNIT)
+
+# ---- further test and bench targets live beside their programs
+-include $(wildcard tests/*/*.mk bench/*.mk)
+
+.PHONY: clean
+clean:
+	$(Q)rm -rf build build-*
+
+-include $(shell find $B -name '*.d' 2>/dev/null)

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The guest's MMU: page walk (SDM 3A 4), translation values, soft TLB.
+ * Read mem/mem.h before. Usable and tested on an array of bytes: no CPU needed.
+ */
+#ifndef ANYKVM_MMU_H
+#define ANYKVM_MMU_H
+
+#include "base/base.h"
+#include "mem/mem.h"
+
+/* Rights, also "need" of an access. */
+#define MMU_R BIT(0)
+#define MMU_W BIT(1)
+#define MMU_X BIT(2)
+
+/* On whose behalf: one soft TLB for each of the first three. */
+enum mmu_attr {
+	MMU_KERNEL,    /* supervisor, SMAP in force (EFLAGS.AC = 0), and all implicit system accesses */
+	MMU_KERNEL_AC, /* supervisor with EFLAGS.AC = 1: user pages are reachable despite SMAP */
+	MMU_USER,      /* CPL 3 */
+	NR_MMU_ATTRS,
+};
+
+/* Why a walk was done; counted per class (DESIGN.md 9). */
+enum walk_class {
+	WALK_CPU,    /* the processor's own: soft TLB misses for data */
+	WALK_FETCH,  /* instruction fetch */
+	WALK_DATA,   /* exit-time emulator, data operand: the seed's number */
+	WALK_PROVE,  /* exit-time emulator, proof made ahead of the access */
+	WALK_SYSTEM, /* descriptor tables, IDT, TSS */
+	WALK_VERIFY, /* ANYKVM_GPA=verify and HARD cross-checks */
+	WALK_DEBUG,  /* KVM_TRANSLATE, messages: sets no A/D bits, not a guest access */
+	NR_WALK_CLASSES,
+};
+
+/*
+ * One proved translation: a value that is passed by const pointer, never a field of the
+ * vCPU (SEED rules 1, 2, 4).
+ */
+struct xlat {
+	gva_t gva; /* first byte of the access in this page */
+	gpa_t gpa;
+	u32 epoch;   /* mmu epoch when proved */
+	u16 len;     /* bytes inside this page */
+	u8 rights;   /* MMU_* that the guest walk proved (may be more than was asked) */
+	u8 attr;     /* enum mmu_attr | space << 4 */
+};
+
+/* All that a walk depends on besides memory. A value; set by mmu_set_paging only. */
+struct paging {
+	u64 cr0, cr3, cr4, efer;
+	u64 pdptr[4];	/* PAE: loaded by mmu_load_pdptrs at MOV CR3 etc. */
+	u32 pkru;
+	u8 maxphyaddr;	/* 36..52 */
+};
+
+/* #PF error code bits, SDM 3A 4.7 */
+#define PF_P	BIT(0)
+#define PF_W	BIT(1)
+#define PF_U	BIT(2)
+#define PF_RSVD BIT(3)
+#define PF_I	BIT(4)
+#define PF_PK	BIT(5)
+
+enum mmu_status {
+	MMU_OK,
+	MMU_FAULT,   /* #PF: *pferr is the error code; CR2 is the gva asked for */
+	MMU_NONCANON, /* the address is not canonical: #GP or #SS is the caller's choice */
+};
+
+/*
+ * Soft TLB, direct mapped by page number hash. Hot part: what the interpreter's inline
+ * lookup reads. A slot is valid for an access of n bytes at ea iff
+ *	(ea ^ tag) <= 4096 - n		(tag, validity and page crossing in one compare)
+ * An empty slot holds the tag of a page that hashes elsewhere, so it never matches.
+ * tag_r is set only for pages whose RAM may be read directly; tag_w only for pages that
+ * may be written directly: writable, D set, not read-only, not (still to be) dirty-logged,
+ * no watched code in it. A translation to a page without RAM sets only info[].
+ */
+#define TLB_BITS 10
+#define TLB_SIZE (1u << TLB_BITS)
+
+struct tlb_hot {
+	u64 tag_r, tag_w;
+	u64 delta; /* host address = gva + delta */
+};
+struct tlb_info {
+	u64 tag;   /* page address | 0 */
+	u64 gpa;   /* page address */
+	u8 rights; /* MMU_R/W/X proved; MMU_W only when D has been set */
+	u8 is_global, has_ram, large; /* large: part of a 2M/4M/1G page */
+};
+struct tlb {
+	struct tlb_hot hot[TLB_SIZE];
+	struct tlb_info info[TLB_SIZE];
+	bool used; /* something was filled since the last flush */
+};
+
+static inline unsigned int tlb_index(u64 ea)
+{
+	u64 p = ea >> PAGE_SHIFT;
+
+	return (p ^ (p >> TLB_BITS)) & (TLB_SIZE - 1);
+}
+
+struct mmu {
+	/* set at creation */
+	struct mem *mem;
+	bool (*watched)(void *opaque, gpa_t page); /* may this page hold watched code? NULL: never */
+	void *opaque;
+	/* owner thread only */
+	struct memslots *slots; /* reference held while the vCPU runs: mmu_attach/mmu_detach */
+	u8 space;		/* address space in use (1 in SMM) */
+	u32 epoch;		/* grows when any proved translation may have become stale */
+	struct paging paging;
+	u64 walks[NR_WALK_CLASSES];
+	struct tlb *tlb; /* [NR_MMU_ATTRS]; allocated by mmu_attach */
+};
+
+/* 0 or -ENOMEM. Takes the current snapshot; flushes if it changed since the last attach. */
+MUSTCHECK int mmu_attach(struct mmu *mmu);
+/* Drop the snapshot reference (keeps the TLB arrays). */
+void mmu_detach(struct mmu *mmu);
+void mmu_free(struct mmu *mmu);
+
+/*
+ * Take the new paging state: bumps epoch and flushes what SDM 3A 4.10.4 demands: everything,
+ * unless only CR3 changed and keep_global (CR4.PGE, MOV CR3) lets global entries stay.
+ */
+void mmu_set_paging(struct mmu *mmu, const struct paging *p, bool keep_global);
+
+/* PAE with paging on: read the four PDPTEs at cr3 into p->pdptr. false: reserved bits set or no RAM (#GP). */
+MUSTCHECK bool mmu_load_pdptrs(struct mmu *mmu, struct paging *p);
+
+void mmu_flush(struct mmu *mmu);		/* all entries, all attrs; bumps epoch */
+void mmu_flush_page(struct mmu *mmu, gva_t gva); /* INVLPG, all attrs; a large page's all parts; bumps epoch */
+void mmu_flush_writes(struct mmu *mmu);		/* drop every tag_w (dirty log cleared) */
+void mmu_unwatch_writes(struct mmu *mmu, gpa_t page); /* drop tag_w of every entry that maps this page */
+
+/*
+ * Walk the guest's page tables for one access inside one page (gva..gva+len must not cross).
+ * The only function that reads guest page-table entries; counts one walk of class c if
+ * paging is on. need: MMU_R, MMU_W|MMU_R or MMU_X. Sets A, and D if need has W, atomically
+ * (never for WALK_DEBUG). MMU_OK: *out is complete (rights: all that the tables grant for
+ * attr; W only if D is set now). A table without RAM behind it is a not-present fault; a table in
+ * read-only memory works, its A/D bits stay. No TLB is read or written.
+ */
+MUSTCHECK enum mmu_status mmu_walk(struct mmu *mmu, gva_t gva, u16 len, u8 need, enum mmu_attr attr,
+	enum walk_class c, struct xlat *out, u32 *pferr);
+
+/*
+ * The processor's translation: TLB hit or mmu_walk and fill. On MMU_OK *out is the proved
+ * translation and *hva the host address of the byte, or NULL when there is no RAM for this
+ * need (no slot; read-only slot and need has W). A write through *hva is already marked dirty.
+ * *direct (may be NULL): the page may be written without asking again (tag_w is set).
+ */
+MUSTCHECK enum mmu_status mmu_translate(struct mmu *mmu, gva_t gva, u16 len, u8 need,
+	enum mmu_attr attr, enum walk_class c, struct xlat *out, u8 **hva, u32 *pferr);
+
+/* Is gva canonical under this paging state (48 or 57 bits, EFER.LMA)? Always true outside long mode. */
+bool mmu_canonical(const struct paging *p, gva_t gva);
+
+#endif
