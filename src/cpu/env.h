@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How an instruction sees the world. Every handler gets a struct env and does all its
+ * memory and port accesses through it; the same handler runs in two environments:
+ *
+ *   cpu env  (cpu/env_cpu.c)    soft TLB, else the processor's walk. No RAM there: the
+ *                               second-stage fault is recorded, the instruction stops.
+ *   exit env (emul/env_exit.c)  proved translations first, else a counted walk; RAM,
+ *                               in-kernel device, or a fragment for user space; a log
+ *                               serves what has been done already.
+ *
+ * A handler runs in three steps:
+ *
+ *   1. env_map() each operand: segmentation, alignment, translation with all the rights
+ *      that it will need (R|W for read-modify-write). May raise #GP #SS #AC #PF. No side effect.
+ *   2. env_begin(): the barrier. All is proved; device reads happen here. Now a.p points at
+ *      the bytes (guest RAM itself, or a.bounce).
+ *   3. compute; store results at a.p and env_flush() each written operand (cannot fault);
+ *      then commit registers, flags and cpu->next_rip. Nothing may stop after the first commit.
+ *
+ * A handler with dependent accesses repeats 1 and 2 as often as it needs before it commits;
+ * it must not change registers in between: a replay starts from the beginning, and asks for
+ * exactly the same accesses.
+ */
+#ifndef ANYKVM_ENV_H
+#define ANYKVM_ENV_H
+
+#include "cpu/cpu.h"
+
+#define ACCESS_MAX   64 /* bytes of one struct access */
+#define ENV_ACCESSES 20 /* operands between two barriers */
+
+struct access {
+	/* set by env_map from its arguments */
+	gva_t gva;
+	u16 len;
+	u8 need; /* MMU_R | MMU_W */
+	u8 attr; /* enum mmu_attr */
+	bool system; /* implicit supervisor access: descriptor tables, IDT, TSS; never MMIO */
+	/* set by the environment */
+	u8 *p;	     /* the bytes, after env_begin */
+	u8 nr_parts; /* 1, or 2 when it crosses a page */
+	struct access_part {
+		u8 *hva; /* guest RAM, or NULL: no RAM for this need */
+		u16 len;
+		struct xlat x;
+	} part[2];
+	u8 bounce[ACCESS_MAX] __attribute__((aligned(64)));
+};
+
+struct pio {
+	u16 port;
+	u8 size;   /* 1, 2, 4 */
+	bool in;
+	u32 count; /* elements; > 1 only for INS/OUTS batches */
+	void *data;
+};
+
+struct env_ops {
+	/* Prove a->gva.. for a->need and fill parts. STOP_OK, STOP_EXC (#PF raised), STOP_FAIL. */
+	enum stop (*map)(struct env *e, struct access *a);
+	/* Barrier: STOP_OK and all mapped accesses' p are valid, or NPF / EXIT / FAIL. */
+	enum stop (*begin)(struct env *e);
+	/* The bytes at a->p are final: make them visible. */
+	enum stop (*flush)(struct env *e, struct access *a);
+	/* Port access, after the barrier that proved the memory operand. */
+	enum stop (*pio)(struct env *e, struct pio *io);
+	/*
+	 * REP strings: host pointer to [gva, page end) if it is plain RAM for this need and the
+	 * environment allows bulk work (the exit env does not), else NULL. Never stops; may fill
+	 * the TLB. Written bytes must not reach past *len (in: wanted, out: allowed).
+	 */
+	u8 *(*ram)(struct env *e, gva_t gva, u8 need, u8 attr, u32 *len);
+	/* A REP iteration has been committed: later accesses belong to a new unit (log, proved list).
+	   false: stop here with RIP on the instruction (kick, or the environment wants to). */
+	bool (*next_iteration)(struct env *e);
+};
+
+struct env {
+	struct cpu *cpu;
+	const struct env_ops *ops;
+	struct access *pending[ENV_ACCESSES]; /* mapped since the last barrier */
+	u8 nr_pending;
+};
+
+/* Segmentation only: linear address of [seg:ea, +len) for need (R, W, X). #GP(0)/#SS(0) as SDM 3A 5.3. */
+MUSTCHECK enum stop seg_linear(
+	struct cpu *cpu, enum seg seg, u64 ea, u32 len, u8 need, u64 *linear);
+
+/* Step 1 for a data operand at seg:ea. len <= ACCESS_MAX. align: 0, or the required alignment (#GP). */
+MUSTCHECK enum stop env_map(struct env *e, struct access *a, enum seg seg, u64 ea, u32 len, u8 need);
+MUSTCHECK enum stop env_map_aligned(
+	struct env *e, struct access *a, enum seg seg, u64 ea, u32 len, u8 need, u32 align);
+/* Step 1 for a linear address with explicit attr (no segmentation). */
+MUSTCHECK enum stop env_map_linear(
+	struct env *e, struct access *a, gva_t gva, u32 len, u8 need, enum mmu_attr attr);
+/* Step 2. */
+MUSTCHECK enum stop env_begin(struct env *e);
+/* Step 3; only for accesses with MMU_W. The only stop left is STOP_EXIT/STOP_FAIL of the exit env. */
+MUSTCHECK enum stop env_flush(struct env *e, struct access *a);
+
+/* All three steps for simple cases; any len (split at ACCESS_MAX, all proved first). */
+MUSTCHECK enum stop env_read(struct env *e, enum seg seg, u64 ea, u32 len, void *out);
+MUSTCHECK enum stop env_write(struct env *e, enum seg seg, u64 ea, u32 len, const void *in);
+/* Only prove (probe) that [seg:ea, +len) can be accessed; any len. */
+MUSTCHECK enum stop env_prove(struct env *e, enum seg seg, u64 ea, u32 len, u8 need);
+
+/* Implicit supervisor accesses (GDT, LDT, IDT, TSS): MMU_KERNEL whatever the CPL; walks count as system. */
+MUSTCHECK enum stop env_read_system(struct env *e, u64 linear, u32 len, void *out);
+MUSTCHECK enum stop env_write_system(struct env *e, u64 linear, u32 len, const void *in);
+MUSTCHECK enum stop env_prove_system(struct env *e, u64 linear, u32 len, u8 need);
+
+MUSTCHECK enum stop env_pio(struct env *e, struct pio *io);
+
+/*
+ * The cpu env: lives on the stack of one attempt.
+ */
+struct env_cpu {
+	struct env env;
+	struct fault fault; /* what was proved; stage says whether a second-stage fault happened */
+};
+void env_cpu_init(struct env_cpu *e, struct cpu *cpu);
+
+#endif
