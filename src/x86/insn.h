@@ -140,8 +140,10 @@ struct operand {
 	u8 kind;  /* enum operand_kind */
 	u8 size;  /* enum operand_size */
 	u8 acc;	  /* ACC_R | ACC_W */
-	u8 fixed; /* register number for OPND_FIX and OPND_FIXSEG */
+	u8 fixed; /* register number for OPND_FIX and OPND_FIXSEG; OPND_I_SIGNED */
 };
+
+#define OPND_I_SIGNED 1 /* an OPND_I of one byte that is sign-extended */
 
 enum operand_size {
 	SZ_NONE,
@@ -162,6 +164,7 @@ enum operand_size {
 	SZ_fx, /* FXSAVE area: 512 */
 	SZ_xs, /* XSAVE area: size by XCR0, not known to the decoder */
 	SZ_0,  /* address only, no data: LEA, INVLPG, prefetch, CLFLUSH */
+	SZ_qddup, /* MOVDDUP: 8, or 32 with VEX.L */
 };
 
 /* Flag bits of row->fl_*: the lahf/seto image's order is the processor's business; these are EFLAGS bits. */
@@ -197,6 +200,7 @@ enum operand_size {
 #define RULE_BRANCH BIT(20) /* may change RIP other than to the next instruction: ends a translation block */
 #define RULE_ENDTB  BIT(21) /* ends a translation block for another reason (mode, paging, interrupt flag) */
 #define RULE_UNDEFDST BIT(22) /* destination is left undefined in some cases (BSF of 0): see the test's mask */
+#define RULE_AVX2L  BIT(23) /* with VEX.L it needs CPUID's AVX2 instead of row->cpuf */
 
 /* CPUID feature that the instruction needs; 0 = always there. */
 enum insn_cpuid {
