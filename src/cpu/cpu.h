@@ -14,6 +14,7 @@
 #include "x86/bits.h"
 #include "x86/insn.h"
 
+struct cpu;
 struct env;
 struct native;
 struct tb_cache;
@@ -197,6 +198,7 @@ struct cpu {
 
 	/* --- one instruction's results --- */
 	struct exception exc;	/* STOP_EXC */
+	u64 data_hits;		/* DR6 bits of data breakpoints that its accesses hit */
 	enum cpu_leave leave;	/* STOP_LEAVE */
 	u32 leave_msr;
 	const char *fail;	/* STOP_FAIL: static text */
@@ -224,6 +226,7 @@ struct cpu {
 	struct native *native;	/* thunk cache, cpu/native.h; allocated at the first run */
 	struct tb_cache *tbs;	/* translation blocks, cpu/tb.h; likewise */
 	struct cpu_exit *exit;	/* cpu_run's out parameter, valid while it runs */
+	u32 slots_generation;	/* of the snapshot that the blocks were built from */
 	u64 insns;		/* guest instructions retired */
 	u64 stat_tb_built, stat_tb_lookup;
 };
@@ -266,6 +269,15 @@ MUSTCHECK enum stop cpu_exec(struct cpu *cpu, const struct insn *i, struct env *
  */
 enum event_type { EVENT_EXC, EVENT_IRQ, EVENT_NMI, EVENT_SOFT };
 MUSTCHECK enum stop cpu_deliver(struct cpu *cpu, enum event_type type, const struct exception *x);
+
+/*
+ * Whoever completed an instruction outside cpu_run (emul_run: EMUL_DONE) calls this once:
+ * counts it, ends the interrupt shadow, queues the traps of TF and breakpoints behind it.
+ */
+void cpu_retire(struct cpu *cpu);
+
+/* SMM entry: save state, enter the handler. */
+MUSTCHECK enum stop cpu_enter_smm(struct cpu *cpu);
 
 /* Raise: fill cpu->exc, return STOP_EXC. */
 enum stop cpu_raise(struct cpu *cpu, u8 vector);

@@ -81,6 +81,7 @@ struct env {
 	const struct env_ops *ops;
 	struct access *pending[ENV_ACCESSES]; /* mapped since the last barrier */
 	u8 nr_pending;
+	bool outs_batch; /* OUTS with REP may move several elements in one pio */
 };
 
 /* Segmentation only: linear address of [seg:ea, +len) for need (R, W, X). #GP(0)/#SS(0) as SDM 3A 5.3. */

@@ -43,6 +43,9 @@ MUSTCHECK enum stop stack_map_push(struct env *e, struct access *a, u32 below, u
 MUSTCHECK enum stop stack_map_pop(struct env *e, struct access *a, u32 above, u32 n);
 void stack_move(struct cpu *cpu, s64 by); /* RSP += by under the mask */
 
+/* Load a segment register other than CS with all checks, and commit it (segment.c). */
+MUSTCHECK enum stop seg_load(struct env *e, enum seg seg, u16 sel);
+
 static inline u64 access_get(const struct access *a)
 {
 	u64 v = 0;

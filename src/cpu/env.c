@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT
+/* What both environments share: segmentation and alignment in front of env->ops->map. */
+#include "cpu/env.h"
+
+/* #AC: CPL 3, CR0.AM and EFLAGS.AC (SDM 3A 6.15, interrupt 17). */
+static bool alignment_checked(const struct cpu *cpu)
+{
+	return unlikely((cpu->cr0 & CR0_AM) && (cpu->eflags & EFL_AC) && cpu->cpl == 3);
+}
+
+static enum stop map(struct env *e, struct access *a)
+{
+	TRY(e->ops->map(e, a));
+	if (e->nr_pending == ENV_ACCESSES)
+		return cpu_fail(e->cpu, "too many operands before one barrier");
+	e->pending[e->nr_pending++] = a;
+	return STOP_OK;
+}
+
+enum stop env_map_linear(struct env *e, struct access *a, gva_t gva, u32 len, u8 need,
+	enum mmu_attr attr)
+{
+	a->gva = gva;
+	a->len = len;
+	a->need = need;
+	a->attr = attr;
+	a->system = false;
+	return map(e, a);
+}
+
+enum stop env_map_aligned(struct env *e, struct access *a, enum seg seg, u64 ea, u32 len,
+	u8 need, u32 align)
+{
+	struct cpu *cpu = e->cpu;
+	u64 linear;
+
+	TRY(seg_linear(cpu, seg, ea, len, need, &linear));
+	if (align && (linear & (align - 1)))
+		return cpu_gp(cpu, 0);
+	if (alignment_checked(cpu) && len <= 8 && !(len & (len - 1)) && (linear & (len - 1)))
+		return cpu_raise_error(cpu, EXC_AC, 0);
+	return env_map_linear(e, a, gva(linear), len, need, cpu_data_attr(cpu));
+}
+
+enum stop env_map(struct env *e, struct access *a, enum seg seg, u64 ea, u32 len, u8 need)
+{
+	return env_map_aligned(e, a, seg, ea, len, need, 0);
+}
+
+enum stop env_begin(struct env *e)
+{
+	enum stop stop = e->ops->begin(e);
+
+	e->nr_pending = 0;
+	return stop;
+}
+
+enum stop env_flush(struct env *e, struct access *a)
+{
+	return e->ops->flush(e, a);
+}
+
+enum stop env_pio(struct env *e, struct pio *io)
+{
+	return e->ops->pio(e, io);
+}
+
+/* Bytes of the next piece of a long access: never across a 64-byte line, so never across a page. */
+static u32 piece(u64 addr, u32 left)
+{
+	return MIN(left, ACCESS_MAX - (u32)(addr & (ACCESS_MAX - 1)));
+}
+
+enum stop env_prove(struct env *e, enum seg seg, u64 ea, u32 len, u8 need)
+{
+	struct access a;
+	u8 before = e->nr_pending;
+	u32 done, n;
+
+	for (done = 0; done < len; done += n) {
+		n = MIN(len - done, page_left(ea + done));
+		/* one byte proves its page; the segment check covers all bytes of it */
+		TRY(env_map(e, &a, seg, ea + done, 1, need));
+		TRY(env_map(e, &a, seg, ea + done + n - 1, 1, need));
+		e->nr_pending = before;
+	}
+	return STOP_OK;
+}
+
+enum stop env_read(struct env *e, enum seg seg, u64 ea, u32 len, void *out)
+{
+	struct access a;
+	u32 done, n;
+
+	if (len > ACCESS_MAX)
+		TRY(env_prove(e, seg, ea, len, MMU_R));
+	for (done = 0; done < len; done += n) {
+		n = len <= ACCESS_MAX ? len : piece(ea + done, len - done);
+		TRY(env_map(e, &a, seg, ea + done, n, MMU_R));
+		TRY(env_begin(e));
+		__builtin_memcpy((u8 *)out + done, a.p, n);
+	}
+	return STOP_OK;
+}
+
+enum stop env_write(struct env *e, enum seg seg, u64 ea, u32 len, const void *in)
+{
+	struct access a;
+	u32 done, n;
+
+	if (len > ACCESS_MAX)
+		TRY(env_prove(e, seg, ea, len, MMU_W));
+	for (done = 0; done < len; done += n) {
+		n = len <= ACCESS_MAX ? len : piece(ea + done, len - done);
+		TRY(env_map(e, &a, seg, ea + done, n, MMU_W));
+		TRY(env_begin(e));
+		__builtin_memcpy(a.p, (const u8 *)in + done, n);
+		TRY(env_flush(e, &a));
+	}
+	return STOP_OK;
+}
+
+static enum stop map_system(struct env *e, struct access *a, u64 linear, u32 len, u8 need)
+{
+	if (!e->cpu->long_mode)
+		linear = (u32)linear;
+	a->gva = gva(linear);
+	a->len = len;
+	a->need = need;
+	a->attr = MMU_KERNEL;
+	a->system = true;
+	return map(e, a);
+}
+
+enum stop env_read_system(struct env *e, u64 linear, u32 len, void *out)
+{
+	struct access a;
+	u32 done, n;
+
+	for (done = 0; done < len; done += n) {
+		n = MIN(len - done, ACCESS_MAX);
+		TRY(map_system(e, &a, linear + done, n, MMU_R));
+		TRY(env_begin(e));
+		__builtin_memcpy((u8 *)out + done, a.p, n);
+	}
+	return STOP_OK;
+}
+
+enum stop env_write_system(struct env *e, u64 linear, u32 len, const void *in)
+{
+	struct access a;
+	u32 done, n;
+
+	for (done = 0; done < len; done += n) {
+		n = MIN(len - done, ACCESS_MAX);
+		TRY(map_system(e, &a, linear + done, n, MMU_W));
+		TRY(env_begin(e));
+		__builtin_memcpy(a.p, (const u8 *)in + done, n);
+		TRY(env_flush(e, &a));
+	}
+	return STOP_OK;
+}
+
+enum stop env_prove_system(struct env *e, u64 linear, u32 len, u8 need)
+{
+	struct access a;
+	u8 before = e->nr_pending;
+	u32 done, n;
+
+	for (done = 0; done < len; done += n) {
+		n = MIN(len - done, page_left(linear + done));
+		TRY(map_system(e, &a, linear + done, 1, need));
+		e->nr_pending = before;
+	}
+	return STOP_OK;
+}

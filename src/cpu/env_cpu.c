@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The processor's environment: soft TLB, else a walk. What is proved is noted in e->fault;
+ * when an access finds no RAM, the barrier stops the instruction with STOP_NPF and the
+ * fault goes, as a value, to whoever emulates (DESIGN.md 4).
+ */
+#include "cpu/env.h"
+#include "cpu/debug.h"
+#include "cpu/tb.h"
+
+static struct env_cpu *to_env_cpu(struct env *e)
+{
+	return container_of(e, struct env_cpu, env);
+}
+
+static enum stop raise_pf(struct cpu *cpu, gva_t gva, u32 error)
+{
+	cpu_raise_error(cpu, EXC_PF, error);
+	cpu->exc.has_payload = true;
+	cpu->exc.payload = gva.v;
+	return STOP_EXC;
+}
+
+static void note_proved(struct fault *f, const struct xlat *x)
+{
+	if (f->n < MAX_XLAT)
+		f->x[f->n++] = *x;
+}
+
+static void note_fault(struct fault *f, const struct access *a, const struct access_part *part)
+{
+	if (f->stage != FAULT_NONE)
+		return;
+	f->stage = FAULT_FINAL;
+	f->access = a->need;
+	f->gpa = part->x.gpa;
+	f->gva = part->x.gva;
+	f->len = part->len;
+}
+
+static enum stop map_part(struct env *e, struct access *a, unsigned int k, gva_t gva, u16 len)
+{
+	struct env_cpu *ec = to_env_cpu(e);
+	struct access_part *part = &a->part[k];
+	struct cpu *cpu = e->cpu;
+	u32 error = 0;
+
+	part->len = len;
+	switch (mmu_translate(&cpu->mmu, gva, len, a->need, a->attr,
+		a->system ? WALK_SYSTEM : WALK_CPU, &part->x, &part->hva, &error)) {
+	case MMU_OK:
+		break;
+	case MMU_FAULT:
+		return raise_pf(cpu, gva, error);
+	case MMU_NONCANON:
+		return cpu_gp(cpu, 0);
+	}
+	if (unlikely((cpu->dr7 & 0xff) || cpu->guest_debug_hw))
+		cpu->data_hits |= debug_check_data(cpu, gva, len, a->need & MMU_W);
+	if (a->system)
+		return part->hva ? STOP_OK : cpu_fail(cpu, "descriptor table is not in RAM");
+	note_proved(&ec->fault, &part->x);
+	if (!part->hva)
+		note_fault(&ec->fault, a, part);
+	return STOP_OK;
+}
+
+static enum stop cpu_env_map(struct env *e, struct access *a)
+{
+	u32 left = page_left(a->gva.v);
+	u64 second;
+
+	a->nr_parts = a->len > left ? 2 : 1;
+	TRY(map_part(e, a, 0, a->gva, MIN(a->len, left)));
+	if (a->nr_parts == 1) {
+		a->p = a->part[0].hva;
+		return STOP_OK;
+	}
+	second = a->gva.v + left;
+	if (!e->cpu->long_mode)
+		second = (u32)second;
+	a->p = a->bounce;
+	return map_part(e, a, 1, gva(second), a->len - left);
+}
+
+static void load_bounce(struct access *a)
+{
+	u8 *to = a->bounce;
+
+	for (unsigned int k = 0; k < a->nr_parts; k++) {
+		__builtin_memcpy(to, a->part[k].hva, a->part[k].len);
+		to += a->part[k].len;
+	}
+}
+
+static enum stop cpu_env_begin(struct env *e)
+{
+	if (to_env_cpu(e)->fault.stage != FAULT_NONE)
+		return STOP_NPF;
+	for (unsigned int k = 0; k < e->nr_pending; k++)
+		if (e->pending[k]->p == e->pending[k]->bounce && (e->pending[k]->need & MMU_R))
+			load_bounce(e->pending[k]);
+	return STOP_OK;
+}
+
+static enum stop cpu_env_flush(struct env *e, struct access *a)
+{
+	const u8 *from = a->bounce;
+
+	for (unsigned int k = 0; k < a->nr_parts; k++) {
+		if (a->p == a->bounce)
+			__builtin_memcpy(a->part[k].hva, from, a->part[k].len);
+		from += a->part[k].len;
+		tb_note_write(e->cpu, a->part[k].hva, a->part[k].len);
+	}
+	return STOP_OK;
+}
+
+/* Every port access leaves the processor; the translations proved so far go with it. */
+static enum stop cpu_env_pio(struct env *e, struct pio *io)
+{
+	struct fault *f = &to_env_cpu(e)->fault;
+
+	f->stage = FAULT_PIO;
+	f->gpa = gpa(io->port);
+	f->len = io->size;
+	f->access = io->in ? MMU_R : MMU_W;
+	return STOP_PIO;
+}
+
+static u8 *cpu_env_ram(struct env *e, gva_t gva, u8 need, u8 attr, u32 *len)
+{
+	struct xlat x;
+	u8 *hva;
+	u32 error;
+	u16 n = MIN(*len, page_left(gva.v));
+
+	if (mmu_translate(&e->cpu->mmu, gva, n, need, attr, WALK_CPU, &x, &hva, &error) != MMU_OK)
+		return NULL;
+	*len = n;
+	return hva;
+}
+
+static bool cpu_env_next_iteration(struct env *e)
+{
+	to_env_cpu(e)->fault.n = 0;
+	return !(e->cpu->request & e->cpu->request_mask);
+}
+
+static const struct env_ops cpu_env_ops = {
+	.map = cpu_env_map,
+	.begin = cpu_env_begin,
+	.flush = cpu_env_flush,
+	.pio = cpu_env_pio,
+	.ram = cpu_env_ram,
+	.next_iteration = cpu_env_next_iteration,
+};
+
+void env_cpu_init(struct env_cpu *e, struct cpu *cpu)
+{
+	e->env.cpu = cpu;
+	e->env.ops = &cpu_env_ops;
+	e->env.nr_pending = 0;
+	e->env.outs_batch = false;
+	e->fault.stage = FAULT_NONE;
+	e->fault.n = 0;
+	e->fault.len = 0;
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Private to the threaded interpreter: how handlers go on, reach memory and leave.
+ *
+ * While handlers run, regs[REG_RIP] is the linear RIP of the block's first byte, cpu->rip
+ * is stale, and the flags image travels as the argument fl. Handlers here are for 64-bit
+ * mode's flat memory and for registers in any mode; everything else is uop_slow, which runs
+ * the instruction's one and only semantics, cpu_exec.
+ */
+#ifndef ANYKVM_INTERP_H
+#define ANYKVM_INTERP_H
+
+#include "cpu/exec.h"
+#include "cpu/tb.h"
+
+/* Sanitizers and -O0 do not make sibling calls: there a block returns to the loop at its end. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(HARD) || \
+	!defined(__OPTIMIZE__)
+#define CHAIN 0
+#else
+#define CHAIN 1
+#endif
+
+#define NEXT(u, fl) return (u)[1].fn(cpu, (u) + 1, fl)
+
+uop_fn uop_slow;
+uop_fn uop_end; /* behind the last instruction of a block that does not end in a branch */
+
+/* The block for `rip` from the jump cache, or NULL (miss, changed code, request). */
+static ALWAYS_INLINE struct tb *jc_lookup(struct cpu *cpu, u64 rip)
+{
+	struct tb_cache *c = cpu->tbs;
+	struct jc_entry *j = &c->jc[jc_index(rip)];
+
+	if (unlikely(cpu->request & cpu->request_mask))
+		return NULL;
+	if (unlikely(j->rip != rip || j->salt != c->salt || !tb_same(j->tb)))
+		return NULL;
+	return j->tb;
+}
+
+/* Continue at rip: chain to its block or leave to the loop. */
+static ALWAYS_INLINE u64 goto_rip(struct cpu *cpu, u64 rip, u64 fl)
+{
+	struct tb *tb = CHAIN ? jc_lookup(cpu, rip) : NULL;
+
+	if (unlikely(!tb)) {
+		cpu->rip = rip;
+		cpu->fl = fl;
+		return STOP_OK;
+	}
+	cpu->regs[REG_RIP] = rip;
+	cpu->tbs->cur = tb;
+	cpu->insns += tb->n;
+	return tb->uop[0].fn(cpu, tb->uop, fl);
+}
+
+static ALWAYS_INLINE u64 uop_ea(const struct cpu *cpu, const struct uop *u)
+{
+	return cpu->regs[u->base] + (cpu->regs[u->index] << u->scale) + (s64)u->disp +
+		cpu->ea_base[u->seg];
+}
+
+/* Host address of n bytes at linear ea, if one compare proves it; else NULL. */
+static ALWAYS_INLINE void *tlb_read(const struct cpu *cpu, u64 ea, unsigned int n)
+{
+	const struct tlb_hot *h = &cpu->data_tlb->hot[tlb_index(ea)];
+
+	return likely((ea ^ h->tag_r) <= PAGE_SIZE - n) ? (void *)(ea + h->delta) : NULL;
+}
+
+static ALWAYS_INLINE void *tlb_write(const struct cpu *cpu, u64 ea, unsigned int n)
+{
+	const struct tlb_hot *h = &cpu->data_tlb->hot[tlb_index(ea)];
+
+	return likely((ea ^ h->tag_w) <= PAGE_SIZE - n) ? (void *)(ea + h->delta) : NULL;
+}
+
+#define REGP(cpu, off) ((void *)((u8 *)(cpu)->regs + (off)))
+
+/* Handler choosers, one per file; NULL: not mine, try the next. */
+struct uop_choice {
+	const struct cpu *cpu;
+	const struct insn *i;
+	const struct insn_row *row;
+	bool mem; /* fast memory operands are possible (64-bit mode, 64-bit addresses) */
+};
+uop_fn *uop_alu(const struct uop_choice *c, struct uop *u);
+uop_fn *uop_move(const struct uop_choice *c, struct uop *u);
+uop_fn *uop_branch(const struct uop_choice *c, struct uop *u);
+uop_fn *uop_native(struct cpu *cpu, const struct uop_choice *c, struct uop *u);
+
+/* Byte offset in regs[] of general register n as an operand of `size` bytes. */
+u16 uop_reg(const struct insn *i, unsigned int n, unsigned int size);
+
+#endif

@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Building and finding translation blocks. Fetch, decode, the physical hash, the bytes that
+ * are compared at entry. How a block is run: interp.c.
+ */
+#include "cpu/interp.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define HASH_BITS  16
+#define HASH_SIZE  (1u << HASH_BITS)
+#define ARENA_SIZE (96ul << 20)
+#define TB_MAX_SIZE \
+	(sizeof(struct tb) + (TB_MAX_INSNS + 1) * (sizeof(struct uop) + sizeof(struct insn)) + 64 * 8)
+
+static void *map_zero(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+int tb_cache_create(struct cpu *cpu)
+{
+	struct tb_cache *c = map_zero(sizeof(*c));
+
+	if (!c)
+		return -ENOMEM;
+	c->hash = map_zero(HASH_SIZE * sizeof(*c->hash));
+	c->arena = map_zero(ARENA_SIZE);
+	cpu->tbs = c;
+	if (!c->hash || !c->arena) {
+		tb_cache_destroy(cpu);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+void tb_cache_destroy(struct cpu *cpu)
+{
+	struct tb_cache *c = cpu->tbs;
+
+	if (!c)
+		return;
+	if (c->hash)
+		munmap(c->hash, HASH_SIZE * sizeof(*c->hash));
+	if (c->arena)
+		munmap(c->arena, ARENA_SIZE);
+	free(c->code_pages);
+	munmap(c, sizeof(*c));
+	cpu->tbs = NULL;
+}
+
+void tb_flush_all(struct cpu *cpu)
+{
+	struct tb_cache *c = cpu->tbs;
+
+	memset(c->jc, 0, sizeof(c->jc));
+	memset(c->hash, 0, HASH_SIZE * sizeof(*c->hash));
+	if (c->nr_code_words)
+		memset(c->code_pages, 0, c->nr_code_words * 8);
+	c->used = 0;
+	c->cur = NULL;
+}
+
+bool tb_page_has_code(void *opaque, gpa_t page)
+{
+	const struct cpu *cpu = opaque;
+	const struct tb_cache *c = cpu->tbs;
+	u64 pfn = page.v >> PAGE_SHIFT;
+
+	return c && pfn / 64 < c->nr_code_words && (c->code_pages[pfn / 64] & BIT(pfn % 64));
+}
+
+/* From now on stores to this page take the slow path. false: out of memory. */
+static bool watch_page(struct cpu *cpu, gpa_t page)
+{
+	struct tb_cache *c = cpu->tbs;
+	u64 pfn = page.v >> PAGE_SHIFT, words = ALIGN_UP(pfn / 64 + 1, 4096);
+	u64 *grown;
+
+	if (tb_page_has_code(cpu, page))
+		return true;
+	if (pfn / 64 >= c->nr_code_words) {
+		grown = realloc(c->code_pages, words * 8);
+		if (!grown)
+			return false;
+		memset(grown + c->nr_code_words, 0, (words - c->nr_code_words) * 8);
+		c->code_pages = grown;
+		c->nr_code_words = words;
+	}
+	c->code_pages[pfn / 64] |= BIT(pfn % 64);
+	mmu_unwatch_writes(&cpu->mmu, gpa(page.v & PAGE_MASK));
+	return true;
+}
+
+/* ---- fetch ---- */
+
+struct fetch {
+	gpa_t gpa;
+	const u8 *hva;
+	u32 left; /* bytes to the end of the page or of the segment */
+};
+
+static enum stop fetch_page(struct cpu *cpu, u64 linear, struct fetch *f)
+{
+	struct xlat x;
+	u32 error = 0;
+	u8 *hva;
+
+	switch (mmu_translate(&cpu->mmu, gva(linear), 1, MMU_X,
+		cpu->cpl == 3 ? MMU_USER : MMU_KERNEL, WALK_FETCH, &x, &hva, &error)) {
+	case MMU_OK:
+		break;
+	case MMU_FAULT:
+		cpu_raise_error(cpu, EXC_PF, error);
+		cpu->exc.has_payload = true;
+		cpu->exc.payload = linear;
+		return STOP_EXC;
+	case MMU_NONCANON:
+		return cpu_gp(cpu, 0);
+	}
+	f->gpa = x.gpa;
+	f->hva = hva;
+	f->left = page_left(linear);
+	if (hva)
+		return STOP_OK;
+	if (cpu->exit)
+		cpu->exit->gpa = x.gpa;
+	return STOP_NPF;
+}
+
+static enum stop fetch_start(struct cpu *cpu, u64 rip, struct fetch *f)
+{
+	const struct segment *cs = &cpu->seg[SEG_CS];
+	u64 linear = rip;
+
+	if (cpu->mode != MODE_64) {
+		if (rip > cs->limit)
+			return cpu_gp(cpu, 0);
+		linear = (u32)(rip + cs->base);
+	}
+	TRY(fetch_page(cpu, linear, f));
+	if (cpu->mode != MODE_64)
+		f->left = MIN((u64)f->left, cs->limit - rip + 1);
+	return STOP_OK;
+}
+
+static enum stop decode_fault(struct cpu *cpu, enum decode_result r)
+{
+	return r == DECODE_LONG ? cpu_gp(cpu, 0) : cpu_ud(cpu);
+}
+
+/*
+ * An instruction whose bytes do not end in the page of f. Joins both pages' bytes;
+ * *second tells where the rest is. The second page is only asked for when it is needed.
+ */
+static enum stop fetch_crossing(
+	struct cpu *cpu, u64 rip, const struct fetch *f, struct insn *out, struct fetch *second)
+{
+	u8 bytes[15];
+	u32 n1 = MIN(f->left, 15u), n2;
+	enum decode_result r;
+
+	memcpy(bytes, f->hva, n1);
+	TRY(fetch_start(cpu, cpu->mode == MODE_64 ? rip + n1 : (u32)(rip + n1), second));
+	n2 = MIN(second->left, 15 - n1);
+	memcpy(bytes + n1, second->hva, n2);
+	r = insn_decode(out, cpu->mode, bytes, n1 + n2);
+	if (r == DECODE_MORE)
+		return cpu_gp(cpu, 0); /* the segment ends inside the instruction */
+	return r == DECODE_OK ? STOP_OK : decode_fault(cpu, r);
+}
+
+enum stop tb_fetch_one(struct cpu *cpu, struct insn *out)
+{
+	struct fetch f, second;
+	enum decode_result r;
+
+	TRY(fetch_start(cpu, cpu->rip, &f));
+	r = insn_decode(out, cpu->mode, f.hva, MIN(f.left, 15u));
+	if (r == DECODE_MORE)
+		return fetch_crossing(cpu, cpu->rip, &f, out, &second);
+	return r == DECODE_OK ? STOP_OK : decode_fault(cpu, r);
+}
+
+/* ---- build ---- */
+
+static void *arena_take(struct tb_cache *c, size_t size)
+{
+	void *p = c->arena + c->used;
+
+	c->used += ALIGN_UP(size, 32);
+	return p;
+}
+
+static bool ends_tb(const struct insn *i)
+{
+	return insn_row(i)->rules & (RULE_BRANCH | RULE_ENDTB);
+}
+
+#define TB_MAX_BYTES 256
+
+struct build {
+	struct insn insn[TB_MAX_INSNS];
+	u16 off[TB_MAX_INSNS];
+	unsigned int n, len;
+	u8 bytes[TB_MAX_BYTES + 8]; /* read once: another vCPU may be writing them */
+};
+
+/* Decode from the page of f until a block-ending instruction or the page's end. */
+static enum stop decode_block(struct cpu *cpu, const struct fetch *f, struct build *b,
+	struct fetch *second)
+{
+	u32 left = MIN(f->left, TB_MAX_BYTES);
+	enum decode_result r = DECODE_MORE;
+	struct insn *i;
+
+	second->hva = NULL;
+	memcpy(b->bytes, f->hva, left);
+	for (b->n = b->len = 0; b->n < TB_MAX_INSNS && b->len < left; b->n++) {
+		i = &b->insn[b->n];
+		r = insn_decode(i, cpu->mode, b->bytes + b->len, MIN(left - b->len, 15u));
+		if (r != DECODE_OK)
+			break;
+		b->off[b->n] = b->len;
+		b->len += i->len;
+		if (ends_tb(i)) {
+			b->n++;
+			return STOP_OK;
+		}
+	}
+	if (b->n)
+		return STOP_OK;
+	if (r != DECODE_MORE)
+		return decode_fault(cpu, r);
+	TRY(fetch_crossing(cpu, cpu->rip, f, &b->insn[0], second));
+	b->off[0] = 0;
+	b->n = 1;
+	b->len = f->left;
+	return STOP_OK;
+}
+
+static void copy_bytes(struct tb *tb, const struct fetch *f, const u8 *bytes, u64 *words)
+{
+	u32 in_page = f->gpa.v & (PAGE_SIZE - 1);
+	u32 back = in_page > PAGE_SIZE - 8 ? in_page - (PAGE_SIZE - 8) : 0;
+	u32 n = MIN(tb->len, 8u);
+
+	tb->first = tb->hva - back;
+	tb->mask0 = (n + back >= 8 ? ~0ull : BIT(8 * (n + back)) - 1) & ~(BIT(8 * back) - 1);
+	tb->copy0 = load64(bytes) << (8 * back) & tb->mask0;
+	tb->copy = words;
+	tb->nr_words = tb->len > 8 ? (tb->len - 1) / 8 : 0;
+	for (unsigned int k = 0; k < tb->nr_words; k++)
+		words[k] = load64(bytes + MIN(8 * k + 8, tb->len - 8u));
+}
+
+static struct tb *make_tb(struct cpu *cpu, const struct fetch *f, const struct build *b,
+	const struct fetch *second, u32 bits)
+{
+	struct tb_cache *c = cpu->tbs;
+	struct tb *tb = arena_take(c, sizeof(*tb) + (b->n + 1) * sizeof(struct uop));
+	struct insn *insns = arena_take(c, b->n * sizeof(*insns));
+
+	tb->gpa = f->gpa;
+	tb->mode_bits = bits;
+	tb->len = b->len;
+	tb->n = b->n;
+	tb->hva = f->hva;
+	tb->hva2 = second->hva;
+	tb->len2 = 0;
+	if (second->hva) {
+		tb->len2 = b->insn[0].len - b->len;
+		memcpy(tb->copy2, second->hva, tb->len2);
+	}
+	tb->insn = insns;
+	memcpy(insns, b->insn, b->n * sizeof(*insns));
+	copy_bytes(tb, f, b->bytes, arena_take(c, 8 * (b->len / 8 + 1)));
+	for (unsigned int k = 0; k < b->n; k++) {
+		tb->uop[k].off = b->off[k];
+		uop_select(cpu, &tb->uop[k], &insns[k], bits);
+	}
+	tb->uop[b->n].fn = uop_end;
+	tb->uop[b->n].off = b->n == 1 ? b->insn[0].len : b->len;
+	return tb;
+}
+
+static u32 tb_hash(gpa_t gpa, u32 bits)
+{
+	u64 h = (gpa.v ^ ((u64)bits << 57)) * 0x9e3779b97f4a7c15ull;
+
+	return h >> (64 - HASH_BITS);
+}
+
+static enum stop build(struct cpu *cpu, const struct fetch *f, u32 bits, struct tb **out)
+{
+	struct tb_cache *c = cpu->tbs;
+	struct tb **head = &c->hash[tb_hash(f->gpa, bits)];
+	struct fetch second;
+	struct build b;
+
+	TRY(decode_block(cpu, f, &b, &second));
+	if (c->used + TB_MAX_SIZE > ARENA_SIZE)
+		tb_flush_all(cpu);
+	if (!watch_page(cpu, f->gpa) || (second.hva && !watch_page(cpu, second.gpa)))
+		return cpu_fail(cpu, "out of memory");
+	*out = make_tb(cpu, f, &b, &second, bits);
+	(*out)->hash_next = *head;
+	*head = *out;
+	cpu->stat_tb_built++;
+	return STOP_OK;
+}
+
+/* Is the second page of a crossing block still the one that this rip maps to? */
+static bool second_page_same(struct cpu *cpu, const struct tb *tb)
+{
+	struct fetch f;
+
+	return !tb->hva2 || (fetch_start(cpu, cpu->rip + tb->len, &f) == STOP_OK && f.hva == tb->hva2);
+}
+
+enum stop tb_find(struct cpu *cpu, struct tb **out)
+{
+	struct tb_cache *c = cpu->tbs;
+	u32 bits = c->salt & (TBM_MODE | TBM_SLOW);
+	struct fetch f;
+	struct tb *tb, **link;
+
+	TRY(fetch_start(cpu, cpu->rip, &f));
+	cpu->stat_tb_lookup++;
+	for (link = &c->hash[tb_hash(f.gpa, bits)]; (tb = *link); link = &tb->hash_next) {
+		if (tb->gpa.v != f.gpa.v || tb->mode_bits != bits || tb->len > f.left)
+			continue;
+		if (tb->hva == f.hva && tb_same(tb) && second_page_same(cpu, tb))
+			break;
+		*link = tb->hash_next; /* stale: the code has changed */
+		tb = NULL;
+		break;
+	}
+	if (!tb)
+		TRY(build(cpu, &f, bits, &tb));
+	*out = tb;
+	return STOP_OK;
+}

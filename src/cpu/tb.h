@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Translation blocks: decoded straight-line code, keyed by the guest-physical address of
+ * its first byte and by the decoding mode; so one block serves every alias of a page.
+ * Private to one vCPU: no locks. Private to cpu/.
+ *
+ * Code changes: a block holds a copy of its bytes and compares it with guest RAM at every
+ * entry. That one check covers stores by other vCPUs, by another alias and by the VMM's
+ * devices. What is left, a store by this vCPU into the block that it is running, is seen by
+ * tb_note_write, because pages with code have no tag_w in the soft TLB (mmu->watched).
+ */
+#ifndef ANYKVM_TB_H
+#define ANYKVM_TB_H
+
+#include "cpu/cpu.h"
+
+#define TB_MAX_INSNS 32
+#define JC_BITS	     12
+#define JC_SIZE	     (1u << JC_BITS)
+
+struct uop;
+
+/*
+ * Handler of one instruction in the threaded interpreter; fl is the flags image. Ends in
+ * a call of the next one, or returns why the thread of handlers was left (enum stop).
+ */
+typedef u64 uop_fn(struct cpu *cpu, const struct uop *u, u64 fl);
+
+/* What a handler needs, half a cache line; the whole struct insn is beside it in tb->insn[]. */
+struct uop {
+	uop_fn *fn;
+	u16 off; /* of the instruction, from the block's first byte */
+	u8 base, index, scale, seg; /* memory operand; base REG_RIP: disp is from the block's start */
+	u16 dst, src; /* registers as byte offsets into cpu->regs */
+	u8 len;
+	u8 size; /* of the memory operand */
+	s32 disp;
+	union {
+		s64 imm;
+		void (*native)(struct cpu *cpu, void *mem);
+	};
+};
+_Static_assert(sizeof(struct uop) == 32, "two uops share a cache line");
+
+struct tb {
+	gpa_t gpa;     /* of the first byte */
+	u32 mode_bits; /* TBM_*: part of the key */
+	u16 len;       /* bytes */
+	u8 n;	       /* instructions */
+	u8 nr_words;   /* words to compare beside the first */
+	const u8 *hva; /* first byte in guest RAM */
+	const u8 *first; /* address of the first word compared (inside the page) */
+	u64 mask0, copy0;
+	const u8 *hva2; /* last instruction crosses into this page, or NULL */
+	u8 len2;	/* bytes there */
+	u8 copy2[15];
+	struct tb *hash_next;
+	const struct insn *insn; /* [n] */
+	const u64 *copy;	 /* [nr_words] */
+	struct uop uop[];
+};
+
+#define TBM_MODE 3	/* enum insn_mode */
+#define TBM_SLOW BIT(2) /* every instruction through cpu_exec (#AC checks, HARD build) */
+#define TBM_USER BIT(3) /* CPL 3: not part of a block's key, only of the jump cache's */
+
+/* Virtual jump cache: rip -> block, valid for one (epoch, mode). */
+struct jc_entry {
+	u64 rip;
+	u64 salt;
+	struct tb *tb;
+};
+
+struct tb_cache {
+	u64 salt; /* mmu epoch << 8 | TBM_* in force */
+	struct tb *cur; /* block being run */
+	bool written;	/* a store hit the block being run */
+	bool in_threaded;
+	struct jc_entry jc[JC_SIZE];
+	struct tb **hash;
+	u8 *arena;
+	size_t used;
+	u64 *code_pages; /* bitmap by page frame, grows; pages that have (had) blocks */
+	u64 nr_code_words;
+};
+
+MUSTCHECK int tb_cache_create(struct cpu *cpu); /* 0, -ENOMEM */
+void tb_cache_destroy(struct cpu *cpu);
+void tb_flush_all(struct cpu *cpu);
+
+/*
+ * The block for the current rip: found or built. STOP_OK and *out; STOP_EXC (fetch fault,
+ * #UD of the first instruction); STOP_NPF: the code is not in RAM (cpu->exit->gpa is set).
+ */
+MUSTCHECK enum stop tb_find(struct cpu *cpu, struct tb **out);
+
+/* Decode one instruction at rip for single-stepping; same results. */
+MUSTCHECK enum stop tb_fetch_one(struct cpu *cpu, struct insn *out);
+
+/* mmu->watched: may this page hold code that has been decoded? */
+bool tb_page_has_code(void *cpu, gpa_t page);
+
+/* A store of len bytes at host address hva went through the slow path. */
+static inline void tb_note_write(struct cpu *cpu, const u8 *hva, u32 len)
+{
+	struct tb_cache *c = cpu->tbs;
+	const struct tb *tb = c ? c->cur : NULL;
+
+	if (tb && hva < tb->hva + tb->len && hva + len > tb->hva)
+		c->written = true;
+	if (tb && tb->hva2 && hva < tb->hva2 + tb->len2 && hva + len > tb->hva2)
+		c->written = true;
+}
+
+static inline unsigned int jc_index(u64 rip)
+{
+	return (rip ^ (rip >> JC_BITS)) & (JC_SIZE - 1);
+}
+
+static ALWAYS_INLINE u64 load64(const u8 *p)
+{
+	u64 v;
+
+	__builtin_memcpy(&v, p, 8);
+	return v;
+}
+
+/* Do the block's bytes in guest RAM equal its copy? */
+static ALWAYS_INLINE bool tb_same(const struct tb *tb)
+{
+	if ((load64(tb->first) ^ tb->copy0) & tb->mask0)
+		return false;
+	for (unsigned int k = 0; k < tb->nr_words; k++) {
+		unsigned int at = MIN(8 * k + 8, tb->len - 8u);
+
+		if (load64(tb->hva + at) != tb->copy[k])
+			return false;
+	}
+	return likely(!tb->hva2) || !__builtin_memcmp(tb->hva2, tb->copy2, tb->len2);
+}
+
+/* Choose handler and operands of uop number k of a block under construction (uop.c). */
+void uop_select(struct cpu *cpu, struct uop *u, const struct insn *i, u32 mode_bits);
+
+#endif
