@@ -81,6 +81,9 @@ enum mmu_status {
 #define TLB_BITS 10
 #define TLB_SIZE (1u << TLB_BITS)
 
+#define TLB_RAM_R BIT(0)
+#define TLB_RAM_W BIT(1)
+
 struct tlb_hot {
 	u64 tag_r, tag_w;
 	u64 delta; /* host address = gva + delta */
@@ -89,12 +92,15 @@ struct tlb_info {
 	u64 tag;   /* page address | 0 */
 	u64 gpa;   /* page address */
 	u8 rights; /* MMU_R/W/X proved; MMU_W only when D has been set */
-	u8 is_global, has_ram, large; /* large: part of a 2M/4M/1G page */
+	u8 is_global;
+	u8 has_ram; /* 0 no RAM here, TLB_RAM_R read-only slot, TLB_RAM_R | TLB_RAM_W */
+	u8 large;   /* part of a 2M/4M/1G page */
 };
 struct tlb {
 	struct tlb_hot hot[TLB_SIZE];
 	struct tlb_info info[TLB_SIZE];
 	bool used; /* something was filled since the last flush */
+	u64 large_regions; /* bit hash(1G region): it may have entries that are `large` */
 };
 
 static inline unsigned int tlb_index(u64 ea)
@@ -116,9 +122,15 @@ struct mmu {
 	struct paging paging;
 	u64 walks[NR_WALK_CLASSES];
 	struct tlb *tlb; /* [NR_MMU_ATTRS]; allocated by mmu_attach */
+	u32 tlb_generation; /* memory generation and space that the TLB's host pointers are of */
+	u8 tlb_space;
 };
 
-/* 0 or -ENOMEM. Takes the current snapshot; flushes if it changed since the last attach. */
+/*
+ * 0 or -ENOMEM. Takes the current snapshot of `space`; drops the TLB (the epoch stays: slots are
+ * no part of a translation) if it is not that of the last attach. May be repeated without
+ * mmu_detach, to refresh the snapshot or after a change of `space`.
+ */
 MUSTCHECK int mmu_attach(struct mmu *mmu);
 /* Drop the snapshot reference (keeps the TLB arrays). */
 void mmu_detach(struct mmu *mmu);
@@ -127,16 +139,23 @@ void mmu_free(struct mmu *mmu);
 /*
  * Take the new paging state: bumps epoch and flushes what SDM 3A 4.10.4 demands: everything,
  * unless only CR3 changed and keep_global (CR4.PGE, MOV CR3) lets global entries stay.
+ * A change of nothing but bits that no walk depends on (CR0.TS, CR4.OSXSAVE, PKRU without
+ * CR4.PKE, ...) flushes nothing and keeps the epoch; the same values again do flush.
  */
 void mmu_set_paging(struct mmu *mmu, const struct paging *p, bool keep_global);
 
-/* PAE with paging on: read the four PDPTEs at cr3 into p->pdptr. false: reserved bits set or no RAM (#GP). */
+/*
+ * PAE with paging on: read the four PDPTEs at p->cr3 into p->pdptr. false: reserved bits set
+ * or no RAM (#GP), p is unchanged.
+ */
 MUSTCHECK bool mmu_load_pdptrs(struct mmu *mmu, struct paging *p);
 
-void mmu_flush(struct mmu *mmu);		/* all entries, all attrs; bumps epoch */
-void mmu_flush_page(struct mmu *mmu, gva_t gva); /* INVLPG, all attrs; a large page's all parts; bumps epoch */
-void mmu_flush_writes(struct mmu *mmu);		/* drop every tag_w (dirty log cleared) */
-void mmu_unwatch_writes(struct mmu *mmu, gpa_t page); /* drop tag_w of every entry that maps this page */
+void mmu_flush(struct mmu *mmu);	 /* all entries, all attrs; bumps epoch */
+/* INVLPG: all attrs, global or not, all parts of a large page; bumps epoch */
+void mmu_flush_page(struct mmu *mmu, gva_t gva);
+void mmu_flush_writes(struct mmu *mmu); /* drop every tag_w (dirty log cleared) */
+/* Drop tag_w of every entry that maps this page. */
+void mmu_unwatch_writes(struct mmu *mmu, gpa_t page);
 
 /*
  * Walk the guest's page tables for one access inside one page (gva..gva+len must not cross).
@@ -146,19 +165,19 @@ void mmu_unwatch_writes(struct mmu *mmu, gpa_t page); /* drop tag_w of every ent
  * attr; W only if D is set now). A table without RAM behind it is a not-present fault; a table in
  * read-only memory works, its A/D bits stay. No TLB is read or written.
  */
-MUSTCHECK enum mmu_status mmu_walk(struct mmu *mmu, gva_t gva, u16 len, u8 need, enum mmu_attr attr,
-	enum walk_class c, struct xlat *out, u32 *pferr);
+MUSTCHECK enum mmu_status mmu_walk(struct mmu *mmu, gva_t gva, u16 len, u8 need,
+	enum mmu_attr attr, enum walk_class c, struct xlat *out, u32 *pferr);
 
 /*
  * The processor's translation: TLB hit or mmu_walk and fill. On MMU_OK *out is the proved
  * translation and *hva the host address of the byte, or NULL when there is no RAM for this
  * need (no slot; read-only slot and need has W). A write through *hva is already marked dirty.
- * *direct (may be NULL): the page may be written without asking again (tag_w is set).
+ * Fills tag_r and, if nothing is left to do at the next write, tag_w. Not for WALK_DEBUG.
  */
 MUSTCHECK enum mmu_status mmu_translate(struct mmu *mmu, gva_t gva, u16 len, u8 need,
 	enum mmu_attr attr, enum walk_class c, struct xlat *out, u8 **hva, u32 *pferr);
 
-/* Is gva canonical under this paging state (48 or 57 bits, EFER.LMA)? Always true outside long mode. */
+/* Is gva canonical under this paging state (48 or 57 bits)? Always true outside long mode. */
 bool mmu_canonical(const struct paging *p, gva_t gva);
 
 #endif

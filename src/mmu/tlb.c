@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The soft TLB: fill, look-up behind the inline compare, flushes. Three direct-mapped
+ * tables, one for each enum mmu_attr, so that a change of CPL or EFLAGS.AC flushes nothing.
+ * Not here: the walk (walk.c), and the inline compare itself, which the processor owns.
+ *
+ * What an entry knows:
+ *
+ *	info	the translation and the rights that the guest's tables proved; also of pages
+ *		without RAM, so that a device page is walked once, not at every access
+ *	hot	what may be done to the page without asking anybody: tag_r to read, tag_w to
+ *		write, at host address gva + delta
+ *
+ * tag_w set implies: RAM in a writable slot, D set in the tables, marked in the dirty log,
+ * not watched. Whoever takes one of these away drops tag_w: mmu_flush_writes when the log
+ * is cleared, mmu_unwatch_writes when a page becomes watched, mmu_attach when slots change.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mmu/walk.h"
+#include "x86/bits.h"
+
+/* In the self-checking build the TLB holds one entry, and no access passes by it. */
+#ifdef HARD
+enum { TLB_IS_HARD = 1 };
+#else
+enum { TLB_IS_HARD = 0 };
+#endif
+
+/* Bits that change what a walk finds; all others of these registers do not matter here. */
+#define CR0_RULES  (CR0_PG | CR0_WP)
+#define CR4_RULES                                                                          \
+	(CR4_PSE | CR4_PAE | CR4_PGE | CR4_LA57 | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE)
+#define EFER_RULES (EFER_LMA | EFER_NXE)
+
+/* ---- one entry, one table */
+
+/* A tag that nothing in slot i can match: a page that hashes to slot 0, or to slot 1. */
+static inline u64 tag_none(unsigned int i)
+{
+	return i ? 0 : PAGE_SIZE;
+}
+
+static inline u64 region_bit(u64 va)
+{
+	u64 r = va >> 30;
+
+	return BIT((r ^ r >> 6 ^ r >> 12) & 63);
+}
+
+static void tlb_clear(struct tlb *t)
+{
+	memset(t->hot, 0, sizeof(t->hot));
+	memset(t->info, 0, sizeof(t->info));
+	t->hot[0].tag_r = t->hot[0].tag_w = t->info[0].tag = tag_none(0);
+	t->large_regions = 0;
+	t->used = false;
+}
+
+static void entry_clear(struct tlb *t, unsigned int i)
+{
+	t->hot[i].tag_r = t->hot[i].tag_w = t->info[i].tag = tag_none(i);
+	t->info[i].is_global = t->info[i].large = 0;
+}
+
+/* Drop what MOV CR3 drops; `used` tells whether anything stayed. */
+static void tlb_clear_nonglobal(struct tlb *t)
+{
+	t->used = false;
+	for (unsigned int i = 0; i < TLB_SIZE; i++) {
+		if (t->info[i].is_global)
+			t->used = true;
+		else
+			entry_clear(t, i);
+	}
+}
+
+/*
+ * INVLPG. Of a large page any part may be here, while the part asked for is not; the size
+ * of the page is not known either. So all large entries of the same 1G go.
+ */
+static void tlb_clear_page(struct tlb *t, u64 va)
+{
+	unsigned int i = tlb_index(va);
+	u64 left = 0;
+
+	if (t->info[i].tag == (va & PAGE_MASK))
+		entry_clear(t, i);
+	if (!(t->large_regions & region_bit(va)))
+		return;
+	for (i = 0; i < TLB_SIZE; i++) {
+		if (!t->info[i].large)
+			continue;
+		if (t->info[i].tag >> 30 == va >> 30)
+			entry_clear(t, i);
+		else
+			left |= region_bit(t->info[i].tag);
+	}
+	t->large_regions = left;
+}
+
+/* ---- flushes */
+
+static void tlbs_clear(struct mmu *mmu)
+{
+	for (int a = 0; mmu->tlb && a < NR_MMU_ATTRS; a++)
+		if (mmu->tlb[a].used)
+			tlb_clear(&mmu->tlb[a]);
+}
+
+void mmu_flush(struct mmu *mmu)
+{
+	mmu->epoch++;
+	tlbs_clear(mmu);
+}
+
+void mmu_flush_page(struct mmu *mmu, gva_t gva)
+{
+	mmu->epoch++;
+	for (int a = 0; mmu->tlb && a < NR_MMU_ATTRS; a++)
+		if (mmu->tlb[a].used)
+			tlb_clear_page(&mmu->tlb[a], gva.v);
+}
+
+void mmu_flush_writes(struct mmu *mmu)
+{
+	for (int a = 0; mmu->tlb && a < NR_MMU_ATTRS; a++)
+		for (unsigned int i = 0; mmu->tlb[a].used && i < TLB_SIZE; i++)
+			mmu->tlb[a].hot[i].tag_w = tag_none(i);
+}
+
+void mmu_unwatch_writes(struct mmu *mmu, gpa_t page)
+{
+	for (int a = 0; mmu->tlb && a < NR_MMU_ATTRS; a++) {
+		struct tlb *t = &mmu->tlb[a];
+
+		for (unsigned int i = 0; t->used && i < TLB_SIZE; i++)
+			if (t->info[i].gpa == (page.v & PAGE_MASK))
+				t->hot[i].tag_w = tag_none(i);
+	}
+}
+
+static bool pkeys_on(const struct paging *p)
+{
+	return p->cr4 & CR4_PKE && p->efer & EFER_LMA;
+}
+
+/* Do both read and judge entries alike? CR3 and the PDPTEs apart. */
+static bool same_rules(const struct paging *a, const struct paging *b)
+{
+	return !((a->cr0 ^ b->cr0) & CR0_RULES) && !((a->cr4 ^ b->cr4) & CR4_RULES) &&
+		!((a->efer ^ b->efer) & EFER_RULES) && a->maxphyaddr == b->maxphyaddr &&
+		(a->pkru == b->pkru || !pkeys_on(a));
+}
+
+static bool same_root(const struct paging *a, const struct paging *b)
+{
+	return a->cr3 == b->cr3 && !memcmp(a->pdptr, b->pdptr, sizeof(a->pdptr));
+}
+
+void mmu_set_paging(struct mmu *mmu, const struct paging *p, bool keep_global)
+{
+	struct paging old = mmu->paging;
+	bool rules = same_rules(&old, p);
+
+	mmu->paging = *p;
+	/* something was written, but nothing that matters: MOV to CR0 with another TS, ... */
+	if (rules && same_root(&old, p) &&
+		(old.cr0 != p->cr0 || old.cr4 != p->cr4 || old.efer != p->efer ||
+			old.pkru != p->pkru))
+		return;
+	if (!rules || !keep_global) {
+		mmu_flush(mmu);
+		return;
+	}
+	mmu->epoch++;
+	for (int a = 0; mmu->tlb && a < NR_MMU_ATTRS; a++)
+		if (mmu->tlb[a].used)
+			tlb_clear_nonglobal(&mmu->tlb[a]);
+}
+
+/* ---- life */
+
+int mmu_attach(struct mmu *mmu)
+{
+	struct memslots *old = mmu->slots;
+
+	if (!mmu->tlb) {
+		size_t size = ALIGN_UP(NR_MMU_ATTRS * sizeof(struct tlb), 64);
+
+		mmu->tlb = aligned_alloc(64, size);
+		if (!mmu->tlb)
+			return -ENOMEM;
+		for (int a = 0; a < NR_MMU_ATTRS; a++)
+			tlb_clear(&mmu->tlb[a]);
+	}
+	mmu->slots = mem_get(mmu->mem, mmu->space);
+	mem_put(old);
+	if (mmu->tlb_generation != mmu->slots->generation || mmu->tlb_space != mmu->space)
+		tlbs_clear(mmu);
+	mmu->tlb_generation = mmu->slots->generation;
+	mmu->tlb_space = mmu->space;
+	return 0;
+}
+
+void mmu_detach(struct mmu *mmu)
+{
+	mem_put(mmu->slots);
+	mmu->slots = NULL;
+}
+
+void mmu_free(struct mmu *mmu)
+{
+	mmu_detach(mmu);
+	free(mmu->tlb);
+	mmu->tlb = NULL;
+}
+
+/* ---- translation */
+
+static void tlb_fill(struct mmu *mmu, struct tlb *t, const struct walk *w)
+{
+	u64 page = w->gva.v & PAGE_MASK, frame = w->gpa.v & PAGE_MASK;
+	unsigned int i = tlb_index(page);
+	const struct memslot *slot;
+	struct tlb_info *info = &t->info[i];
+	struct tlb_hot *hot = &t->hot[i];
+	u8 *hva;
+
+	if (TLB_IS_HARD)
+		tlb_clear(t);
+	slot = memslot_find(mmu->slots, gpa(frame));
+	hva = mem_hva(mmu->slots, gpa(frame), PAGE_SIZE, false);
+
+	info->tag = page;
+	info->gpa = frame;
+	info->rights = w->rights;
+	info->is_global = w->global;
+	info->large = w->large;
+	info->has_ram = !hva ? 0 : slot->flags & MEM_READONLY ? TLB_RAM_R : TLB_RAM_R | TLB_RAM_W;
+	hot->delta = (u64)(uintptr_t)hva - page;
+	hot->tag_r = hva && w->rights & MMU_R && !TLB_IS_HARD ? page : tag_none(i);
+	hot->tag_w = tag_none(i);
+	if (w->large)
+		t->large_regions |= region_bit(page);
+	t->used = true;
+}
+
+/* A write through the entry follows: log it, and open the short way if that was all. */
+static bool tlb_allow_write(struct mmu *mmu, struct tlb *t, unsigned int i)
+{
+	gpa_t frame = gpa(t->info[i].gpa);
+
+	if (!(t->info[i].has_ram & TLB_RAM_W))
+		return false;
+	mem_mark_dirty(mmu->slots, frame);
+	if (!TLB_IS_HARD && !(mmu->watched && mmu->watched(mmu->opaque, frame)))
+		t->hot[i].tag_w = t->info[i].tag;
+	return true;
+}
+
+enum mmu_status mmu_translate(struct mmu *mmu, gva_t gva, u16 len, u8 need, enum mmu_attr attr,
+	enum walk_class c, struct xlat *out, u8 **hva, u32 *pferr)
+{
+	struct tlb *t = &mmu->tlb[attr];
+	unsigned int i = tlb_index(gva.v);
+	struct tlb_info *info = &t->info[i];
+
+	if (info->tag != (gva.v & PAGE_MASK) || need & ~info->rights) {
+		struct walk w = {.gva = gva, .need = need, .attr = attr, .class = c};
+		enum mmu_status st = walk_run(mmu, &w);
+
+		if (st != MMU_OK) {
+			*pferr = w.pferr;
+			return st;
+		}
+		tlb_fill(mmu, t, &w);
+	}
+
+	*out = (struct xlat){.gva = gva,
+		.gpa = gpa(info->gpa | (gva.v & ~PAGE_MASK)),
+		.epoch = mmu->epoch,
+		.len = len,
+		.rights = info->rights,
+		.attr = attr | mmu->space << 4};
+	if (info->has_ram && (!(need & MMU_W) || tlb_allow_write(mmu, t, i)))
+		*hva = (u8 *)(uintptr_t)(gva.v + t->hot[i].delta);
+	else
+		*hva = NULL;
+	return MMU_OK;
+}
