@@ -329,4 +329,11 @@ static inline void cpu_unrequest(struct cpu *cpu, u32 bits)
 /* Guest TSC now. */
 u64 cpu_tsc(struct cpu *cpu);
 
+/*
+ * RDMSR and WRMSR without the instruction: the processor's own MSRs (msrs.def and EFER, FS/GS base,
+ * TSC read), all others through ops. STOP_EXC: #GP.
+ */
+MUSTCHECK enum stop cpu_rdmsr(struct cpu *cpu, u32 index, u64 *value);
+MUSTCHECK enum stop cpu_wrmsr(struct cpu *cpu, u32 index, u64 value);
+
 #endif

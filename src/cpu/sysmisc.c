@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT
+/*
+ * System instructions that belong to no group: time stamp, random numbers, caches, MONITOR,
+ * hypercalls. SDM 2A, 2B.
+ */
+#include "cpu/system.h"
+
+#include <errno.h>
+#include <sys/random.h>
+#include <x86intrin.h>
+
+u64 cpu_tsc(struct cpu *cpu)
+{
+	return cpu->ops->host_to_guest_tsc(cpu, __rdtsc());
+}
+
+static enum stop read_tsc(struct cpu *cpu)
+{
+	u64 t;
+
+	if ((cpu->cr4 & CR4_TSD) && cpu->cpl)
+		return cpu_gp(cpu, 0);
+	t = cpu_tsc(cpu);
+	cpu->regs[REG_RAX] = (u32)t;
+	cpu->regs[REG_RDX] = t >> 32;
+	return STOP_OK;
+}
+
+enum stop exec_rdtsc(struct cpu *cpu, const struct insn *i, struct env *e)
+{
+	(void)i, (void)e;
+	return read_tsc(cpu);
+}
+
+enum stop exec_rdtscp(struct cpu *cpu, const struct insn *i, struct env *e)
+{
+	(void)i, (void)e;
+	TRY(read_tsc(cpu));
+	cpu->regs[REG_RCX] = (u32)cpu->tsc_aux;
+	return STOP_OK;
+}
+
+enum stop exec_rdpid(struct cpu *cpu, const struct insn *i, struct env *e)
+{
+	(void)e;
+	reg_set(cpu, i->rm, cpu->mode == MODE_64 ? 8 : 4, (u32)cpu->tsc_aux);
+	return STOP_OK;
+}
+
+/* There are no counters. */
+enum stop exec_rdpmc(struct cpu *cpu, const struct insn *i, struct env *e)
+{
+	(void)i, (void)e;
+	return cpu_gp(cpu, 0);
+}
+
+/* CF says that the number is good; the other flags are 0. */
+static enum stop random_to(struct cpu *cpu, const struct insn *i)
+{
+	u64 v;
+
+	while (getrandom(&v, sizeof(v), 0) != sizeof(v))
+		if (errno != EINTR)
+			return cpu_fail(cpu, "the host has no random numbers");
+	reg_set(cpu, i->rm, i->osz, zext(v, i->osz));
+	cpu->fl = eflags_to_image(EFL_CF);
+	return STOP_OK;
+}
+
+enum stop exec_rdrand(struct cpu *cpu, const struct insn *i, struct env *e)
+{
+	(void)e;
+	return random_to(cpu, i);
+}
+
+/* INVD, WBINVD: guest RAM is coherent. */
+enum stop exec_cache(struct cpu *cpu, const struct insn *i, struct env *e)
+{
+	(void)cpu, (void)i, (void)e;
+	return STOP_OK;
+}
+
+/* MONITOR and MWAIT do nothing, as in KVM: the guest polls. */
+enum stop exec_monitor(struct cpu *cpu, const struct insn *i, struct env *e)
+{
+	u8 byte;
+
+	if (cpu->cpl)
+		return cpu_ud(cpu);
+	if ((u32)cpu->regs[REG_RCX])
+		return cpu_gp(cpu, 0);
+	return env_read(e, i->flags & INSN_SEGPFX ? i->seg : SEG_DS,
+		zext(cpu->regs[REG_RAX], i->asz), 1, &byte);
+}
+
+enum stop exec_mwait(struct cpu *cpu, const struct insn *i, struct env *e)
+{
+	(void)i, (void)e;
+	if (cpu->cpl)
+		return cpu_ud(cpu);
+	return STOP_OK;
+}
+
+enum stop exec_hypercall(struct cpu *cpu, const struct insn *i, struct env *e)
+{
+	(void)i, (void)e;
+	return cpu->ops->hypercall(cpu);
+}
