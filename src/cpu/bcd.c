@@ -13,7 +13,7 @@ static u64 szp_flags(u8 v)
 
 static enum stop adjust_packed(struct cpu *cpu, int sign)
 {
-	u8 al = cpu->regs[REG_RAX], old = al;
+	u8 al = cpu->regs[GPR_RAX], old = al;
 	bool old_cf = cpu->fl & FI_CF, cf = false, af = false;
 
 	if ((al & 15) > 9 || (cpu->fl & FI_AF)) {
@@ -25,7 +25,7 @@ static enum stop adjust_packed(struct cpu *cpu, int sign)
 		al += 0x60 * sign;
 		cf = true;
 	}
-	reg_set(cpu, REG_RAX, 1, al);
+	reg_set(cpu, GPR_RAX, 1, al);
 	cpu->fl = szp_flags(al) | (cf ? FI_CF : 0) | (af ? FI_AF : 0);
 	return STOP_OK;
 }
@@ -44,13 +44,13 @@ enum stop exec_das(struct cpu *cpu, const struct insn *i, struct env *e)
 
 static enum stop adjust_unpacked(struct cpu *cpu, int sign)
 {
-	u16 ax = cpu->regs[REG_RAX];
+	u16 ax = cpu->regs[GPR_RAX];
 	bool carry = (ax & 15) > 9 || (cpu->fl & FI_AF);
 
 	if (carry)
 		ax += sign * 0x106;
 	ax &= 0xff0f;
-	reg_set(cpu, REG_RAX, 2, ax);
+	reg_set(cpu, GPR_RAX, 2, ax);
 	cpu->fl = szp_flags(ax) | (carry ? FI_CF | FI_AF : 0);
 	return STOP_OK;
 }
@@ -69,23 +69,23 @@ enum stop exec_aas(struct cpu *cpu, const struct insn *i, struct env *e)
 
 enum stop exec_aam(struct cpu *cpu, const struct insn *i, struct env *e)
 {
-	u8 al = cpu->regs[REG_RAX], base = i->imm;
+	u8 al = cpu->regs[GPR_RAX], base = i->imm;
 
 	(void)e;
 	if (!base)
 		return cpu_raise(cpu, EXC_DE);
-	reg_set(cpu, REG_RAX, 2, (al / base) << 8 | al % base);
+	reg_set(cpu, GPR_RAX, 2, (al / base) << 8 | al % base);
 	cpu->fl = szp_flags(al % base);
 	return STOP_OK;
 }
 
 enum stop exec_aad(struct cpu *cpu, const struct insn *i, struct env *e)
 {
-	u16 ax = cpu->regs[REG_RAX];
+	u16 ax = cpu->regs[GPR_RAX];
 	u8 al = (ax >> 8) * (u8)i->imm + ax;
 
 	(void)e;
-	reg_set(cpu, REG_RAX, 2, al);
+	reg_set(cpu, GPR_RAX, 2, al);
 	cpu->fl = szp_flags(al);
 	return STOP_OK;
 }
@@ -93,6 +93,6 @@ enum stop exec_aad(struct cpu *cpu, const struct insn *i, struct env *e)
 enum stop exec_salc(struct cpu *cpu, const struct insn *i, struct env *e)
 {
 	(void)i, (void)e;
-	reg_set(cpu, REG_RAX, 1, cpu->fl & FI_CF ? 0xff : 0);
+	reg_set(cpu, GPR_RAX, 1, cpu->fl & FI_CF ? 0xff : 0);
 	return STOP_OK;
 }

@@ -72,21 +72,21 @@ enum stop exec_ret(struct cpu *cpu, const struct insn *i, struct env *e)
 
 enum stop exec_loop(struct cpu *cpu, const struct insn *i, struct env *e)
 {
-	u64 count = zext(cpu->regs[REG_RCX] - 1, i->asz);
+	u64 count = zext(cpu->regs[GPR_RCX] - 1, i->asz);
 	enum insn_op op = insn_op(i);
 	bool zf = cpu->fl & FI_ZF;
 
 	(void)e;
 	if (count && (op == OP_LOOP || zf == (op == OP_LOOPE)))
 		TRY(branch_to(cpu, i, cpu->next_rip + i->imm));
-	reg_set(cpu, REG_RCX, i->asz, count);
+	reg_set(cpu, GPR_RCX, i->asz, count);
 	return STOP_OK;
 }
 
 enum stop exec_jcxz(struct cpu *cpu, const struct insn *i, struct env *e)
 {
 	(void)e;
-	if (zext(cpu->regs[REG_RCX], i->asz))
+	if (zext(cpu->regs[GPR_RCX], i->asz))
 		return STOP_OK;
 	return branch_to(cpu, i, cpu->next_rip + i->imm);
 }

@@ -84,7 +84,7 @@ enum stop ss_prepare_return(struct env *e, u16 sel, u8 cpl, bool to64, struct se
 /* With a 16-bit stack the upper bits of the old ESP stay, as on every processor. */
 u64 return_rsp(const struct cpu *cpu, const struct segment *cs, const struct segment *ss, u64 rsp)
 {
-	struct stack s = stack_make(cpu, ss, cpu->regs[REG_RSP], SEL_RPL(cs->sel), cs_is_64(cpu, cs));
+	struct stack s = stack_make(cpu, ss, cpu->regs[GPR_RSP], SEL_RPL(cs->sel), cs_is_64(cpu, cs));
 	u64 v = (s.sp & ~s.mask) | (rsp & s.mask);
 
 	return s.m64 ? v : (u32)v;

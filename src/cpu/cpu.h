@@ -160,7 +160,7 @@ struct cpu_ops {
 
 struct cpu {
 	/* --- hot: the threaded interpreter's first cache lines --- */
-	u64 regs[NR_REGS]; /* [REG_ZERO] is always 0; [REG_RIP] is scratch of the interpreter */
+	u64 regs[NR_REGS]; /* [GPR_ZERO] is always 0; [GPR_RIP] is scratch of the interpreter */
 	u64 rip;
 	u64 next_rip;
 	u64 fl;	     /* arithmetic flags, lahf/seto image (FI_*) */

@@ -225,10 +225,10 @@ enum stop exec_cpuid(struct cpu *cpu, const struct insn *i, struct env *e)
 	u32 out[4];
 
 	(void)i, (void)e;
-	cpu_cpuid(cpu, cpu->regs[REG_RAX], cpu->regs[REG_RCX], out);
-	cpu->regs[REG_RAX] = out[EAX];
-	cpu->regs[REG_RBX] = out[EBX];
-	cpu->regs[REG_RCX] = out[ECX];
-	cpu->regs[REG_RDX] = out[EDX];
+	cpu_cpuid(cpu, cpu->regs[GPR_RAX], cpu->regs[GPR_RCX], out);
+	cpu->regs[GPR_RAX] = out[EAX];
+	cpu->regs[GPR_RBX] = out[EBX];
+	cpu->regs[GPR_RCX] = out[ECX];
+	cpu->regs[GPR_RDX] = out[EDX];
 	return STOP_OK;
 }

@@ -31,7 +31,7 @@ enum stop deliver_real(struct env *e, const struct delivery *d)
 	TRY(env_begin(e));
 	TRY(frame_store(e, &f));
 
-	cpu->regs[REG_RSP] = f.sp;
+	cpu->regs[GPR_RSP] = f.sp;
 	cpu->seg[SEG_CS] = seg_real(cpu, &cpu->seg[SEG_CS], target[1]);
 	cpu->eflags &= ~(EFL_IF | EFL_TF | EFL_AC | EFL_RF);
 	cpu->next_rip = target[0];
@@ -109,7 +109,7 @@ static void build_frame(const struct cpu *cpu, const struct delivery *d, struct 
 		push_v86_segments(cpu, f, size);
 	if (inner) {
 		frame_push(f, cpu->seg[SEG_SS].sel, size);
-		frame_push(f, cpu->regs[REG_RSP], size);
+		frame_push(f, cpu->regs[GPR_RSP], size);
 	}
 	frame_push(f, d->eflags, size);
 	frame_push(f, cpu->seg[SEG_CS].sel, size);
@@ -164,7 +164,7 @@ enum stop deliver_prot(struct env *e, const struct delivery *d)
 	TRY(env_begin(e));
 	TRY(frame_store(e, &f));
 
-	cpu->regs[REG_RSP] = f.sp;
+	cpu->regs[GPR_RSP] = f.sp;
 	cpu->seg[SEG_SS] = ss;
 	enter_handler(cpu, &gate, &cs, rip);
 	return STOP_OK;
@@ -175,7 +175,7 @@ enum stop deliver_long(struct env *e, const struct delivery *d)
 {
 	struct cpu *cpu = e->cpu;
 	struct segment cs, ss = cpu->seg[SEG_SS];
-	u64 rip, sp = cpu->regs[REG_RSP];
+	u64 rip, sp = cpu->regs[GPR_RSP];
 	struct desc gate;
 	struct stack s;
 	struct frame f;
@@ -197,7 +197,7 @@ enum stop deliver_long(struct env *e, const struct delivery *d)
 	TRY(env_begin(e));
 	TRY(frame_store(e, &f));
 
-	cpu->regs[REG_RSP] = f.sp;
+	cpu->regs[GPR_RSP] = f.sp;
 	cpu->seg[SEG_SS] = ss;
 	enter_handler(cpu, &gate, &cs, rip);
 	return STOP_OK;

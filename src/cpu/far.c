@@ -48,7 +48,7 @@ static enum stop push_and_go(struct cpu *cpu, struct env *e, u8 size, const stru
 	TRY(frame_map(e, &s, &f));
 	TRY(env_begin(e));
 	TRY(frame_store(e, &f));
-	cpu->regs[REG_RSP] = f.sp;
+	cpu->regs[GPR_RSP] = f.sp;
 	commit_cs(cpu, cs, rip);
 	return STOP_OK;
 }
@@ -93,7 +93,7 @@ static enum stop call_inner(struct cpu *cpu, struct env *e, const struct desc *g
 	s.error = sel_error(ss.sel, 0);
 	frame_init(&f);
 	frame_push(&f, cpu->seg[SEG_SS].sel, size);
-	frame_push(&f, cpu->regs[REG_RSP], size);
+	frame_push(&f, cpu->regs[GPR_RSP], size);
 	if (size != 8)
 		TRY(push_params(cpu, e, &f, gate->lo >> 32 & 31, size));
 	frame_push(&f, cpu->seg[SEG_CS].sel, size);
@@ -101,7 +101,7 @@ static enum stop call_inner(struct cpu *cpu, struct env *e, const struct desc *g
 	TRY(frame_map(e, &s, &f));
 	TRY(env_begin(e));
 	TRY(frame_store(e, &f));
-	cpu->regs[REG_RSP] = f.sp;
+	cpu->regs[GPR_RSP] = f.sp;
 	cpu->seg[SEG_SS] = ss;
 	commit_cs(cpu, cs, rip);
 	return STOP_OK;
@@ -199,7 +199,7 @@ static enum stop ret_outer(struct cpu *cpu, struct env *e, const struct stack *s
 	TRY(ss_prepare_return(e, sel, cpl, cs_is_64(cpu, cs), &ss));
 	TRY(cs_check_rip(cpu, cs, rip, 0));
 	outer = stack_make(cpu, &ss, return_rsp(cpu, cs, &ss, rsp), cpl, cs_is_64(cpu, cs));
-	cpu->regs[REG_RSP] = stack_add(&outer, drop);
+	cpu->regs[GPR_RSP] = stack_add(&outer, drop);
 	cpu->seg[SEG_SS] = ss;
 	commit_cs(cpu, cs, rip);
 	seg_drop_inner(cpu, cpl);
@@ -222,7 +222,7 @@ enum stop exec_ret_far(struct cpu *cpu, const struct insn *i, struct env *e)
 	if (cpu_prot(cpu) && SEL_RPL(sel) > cpu->cpl)
 		return ret_outer(cpu, e, &s, i->osz, drop, &cs, rip);
 	TRY(cs_check_rip(cpu, &cs, rip, 0));
-	cpu->regs[REG_RSP] = stack_add(&s, 2 * i->osz + drop);
+	cpu->regs[GPR_RSP] = stack_add(&s, 2 * i->osz + drop);
 	commit_cs(cpu, &cs, rip);
 	return STOP_OK;
 }

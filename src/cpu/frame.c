@@ -20,7 +20,7 @@ struct stack stack_make(const struct cpu *cpu, const struct segment *ss, u64 sp,
 
 struct stack stack_current(const struct cpu *cpu)
 {
-	return stack_make(cpu, &cpu->seg[SEG_SS], cpu->regs[REG_RSP], cpu->cpl,
+	return stack_make(cpu, &cpu->seg[SEG_SS], cpu->regs[GPR_RSP], cpu->cpl,
 		cpu->mode == MODE_64);
 }
 

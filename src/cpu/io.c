@@ -34,7 +34,7 @@ static enum stop check_port(struct cpu *cpu, struct env *e, u16 port, unsigned i
 /* Operand k is DX or an immediate byte. */
 static u16 port_of(const struct cpu *cpu, const struct insn *i, unsigned int k)
 {
-	return insn_row(i)->opnd[k].kind == OPND_I ? (u8)i->imm : (u16)cpu->regs[REG_RDX];
+	return insn_row(i)->opnd[k].kind == OPND_I ? (u8)i->imm : (u16)cpu->regs[GPR_RDX];
 }
 
 enum stop exec_in(struct cpu *cpu, const struct insn *i, struct env *e)
@@ -50,13 +50,13 @@ enum stop exec_in(struct cpu *cpu, const struct insn *i, struct env *e)
 
 	TRY(check_port(cpu, e, io.port, io.size));
 	TRY(env_pio(e, &io));
-	reg_set(cpu, REG_RAX, io.size, v);
+	reg_set(cpu, GPR_RAX, io.size, v);
 	return STOP_OK;
 }
 
 enum stop exec_out(struct cpu *cpu, const struct insn *i, struct env *e)
 {
-	u64 v = cpu->regs[REG_RAX];
+	u64 v = cpu->regs[GPR_RAX];
 	struct pio io = {
 		.port = port_of(cpu, i, 0),
 		.size = insn_opnd_size(i, 1),
@@ -98,7 +98,7 @@ static struct io_string io_start(
 		.n = n,
 		.step = cpu->eflags & EFL_DF ? -(s64)n : n,
 		.rep = rep,
-		.count = rep ? zext(cpu->regs[REG_RCX], i->asz) : 1,
+		.count = rep ? zext(cpu->regs[GPR_RCX], i->asz) : 1,
 		.ea = zext(cpu->regs[pointer], i->asz),
 	};
 }
@@ -109,16 +109,16 @@ static void io_commit(struct cpu *cpu, const struct insn *i, const struct io_str
 	reg_set(cpu, pointer, i->asz, s->ea + s->step * done);
 	if (!s->rep)
 		return;
-	reg_set(cpu, REG_RCX, i->asz, s->count - done);
+	reg_set(cpu, GPR_RCX, i->asz, s->count - done);
 	if (s->count != done)
 		cpu->next_rip = cpu->rip;
 }
 
 enum stop exec_ins(struct cpu *cpu, const struct insn *i, struct env *e)
 {
-	struct io_string s = io_start(cpu, i, 0, REG_RDI);
+	struct io_string s = io_start(cpu, i, 0, GPR_RDI);
 	u8 data[BATCH_BYTES];
-	struct pio io = {.port = cpu->regs[REG_RDX], .size = s.n, .in = true, .data = data};
+	struct pio io = {.port = cpu->regs[GPR_RDX], .size = s.n, .in = true, .data = data};
 	u64 ea;
 
 	if (!s.count)
@@ -134,15 +134,15 @@ enum stop exec_ins(struct cpu *cpu, const struct insn *i, struct env *e)
 		for (u32 k = 0; k < io.count; k++)
 			TRY(env_write(e, SEG_ES, s.ea - k * s.n, s.n, data + k * s.n));
 	}
-	io_commit(cpu, i, &s, REG_RDI, io.count);
+	io_commit(cpu, i, &s, GPR_RDI, io.count);
 	return STOP_OK;
 }
 
 enum stop exec_outs(struct cpu *cpu, const struct insn *i, struct env *e)
 {
-	struct io_string s = io_start(cpu, i, 1, REG_RSI);
+	struct io_string s = io_start(cpu, i, 1, GPR_RSI);
 	u8 data[BATCH_BYTES];
-	struct pio io = {.port = cpu->regs[REG_RDX], .size = s.n, .data = data};
+	struct pio io = {.port = cpu->regs[GPR_RDX], .size = s.n, .data = data};
 
 	if (!s.count)
 		return STOP_OK;
@@ -151,6 +151,6 @@ enum stop exec_outs(struct cpu *cpu, const struct insn *i, struct env *e)
 	for (u32 k = 0; k < io.count; k++)
 		TRY(env_read(e, i->seg, zext(s.ea + k * s.step, i->asz), s.n, data + k * s.n));
 	TRY(env_pio(e, &io));
-	io_commit(cpu, i, &s, REG_RSI, io.count);
+	io_commit(cpu, i, &s, GPR_RSI, io.count);
 	return STOP_OK;
 }

@@ -66,7 +66,7 @@ static enum stop iret_real(struct cpu *cpu, struct env *e, u8 osz)
 	if (f.rip > cpu->seg[SEG_CS].limit)
 		return cpu_gp(cpu, 0);
 
-	cpu->regs[REG_RSP] = stack_add(&s, 3 * osz);
+	cpu->regs[GPR_RSP] = stack_add(&s, 3 * osz);
 	cpu->seg[SEG_CS] = seg_real(cpu, &cpu->seg[SEG_CS], f.cs);
 	cpu->next_rip = f.rip;
 	merge_eflags(cpu, f.eflags, mask);
@@ -87,7 +87,7 @@ static enum stop iret_to_v86(struct cpu *cpu, struct env *e, const struct stack 
 		return cpu_gp(cpu, 0);
 
 	eflags_store(cpu, f->eflags & EFL_VALID);
-	cpu->regs[REG_RSP] = rest[0];
+	cpu->regs[GPR_RSP] = rest[0];
 	cpu->seg[SEG_CS] = seg_real(cpu, &cpu->seg[SEG_CS], f->cs);
 	for (unsigned int k = 0; k < ARRAY_SIZE(order); k++)
 		cpu->seg[order[k]] = seg_real(cpu, &cpu->seg[order[k]], rest[1 + k]);
@@ -119,7 +119,7 @@ static void commit_return(struct cpu *cpu, const struct iret_frame *f, const str
 	merge_eflags(cpu, f->eflags, iret_mask(cpu, osz));
 	cpu->seg[SEG_CS] = *cs;
 	cpu->seg[SEG_SS] = *ss;
-	cpu->regs[REG_RSP] = rsp;
+	cpu->regs[GPR_RSP] = rsp;
 	cpu->next_rip = f->rip;
 	if (cpl > old)
 		seg_drop_inner(cpu, cpl);

@@ -27,11 +27,11 @@ enum stop exec_nop(struct cpu *cpu, const struct insn *i, struct env *e)
 
 enum stop exec_xlat(struct cpu *cpu, const struct insn *i, struct env *e)
 {
-	u64 ea = zext(cpu->regs[REG_RBX] + (u8)cpu->regs[REG_RAX], i->asz);
+	u64 ea = zext(cpu->regs[GPR_RBX] + (u8)cpu->regs[GPR_RAX], i->asz);
 	u8 v;
 
 	TRY(env_read(e, i->seg, ea, 1, &v));
-	reg_set(cpu, REG_RAX, 1, v);
+	reg_set(cpu, GPR_RAX, 1, v);
 	return STOP_OK;
 }
 
@@ -53,13 +53,13 @@ enum stop exec_bound(struct cpu *cpu, const struct insn *i, struct env *e)
 enum stop exec_cbw(struct cpu *cpu, const struct insn *i, struct env *e)
 {
 	(void)e;
-	reg_set(cpu, REG_RAX, i->osz, sext(cpu->regs[REG_RAX], i->osz / 2));
+	reg_set(cpu, GPR_RAX, i->osz, sext(cpu->regs[GPR_RAX], i->osz / 2));
 	return STOP_OK;
 }
 
 enum stop exec_cwd(struct cpu *cpu, const struct insn *i, struct env *e)
 {
 	(void)e;
-	reg_set(cpu, REG_RDX, i->osz, sext(cpu->regs[REG_RAX], i->osz) < 0 ? ~0ull : 0);
+	reg_set(cpu, GPR_RDX, i->osz, sext(cpu->regs[GPR_RAX], i->osz) < 0 ? ~0ull : 0);
 	return STOP_OK;
 }

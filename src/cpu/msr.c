@@ -153,22 +153,22 @@ enum stop cpu_wrmsr(struct cpu *cpu, u32 index, u64 v)
 /* Moved to user space (STOP_LEAVE): RAX and RDX are written when the answer is there. */
 enum stop exec_rdmsr(struct cpu *cpu, const struct insn *i, struct env *e)
 {
-	u32 index = cpu->regs[REG_RCX];
+	u32 index = cpu->regs[GPR_RCX];
 	u64 v = 0;
 
 	(void)i, (void)e;
 	cpu->leave_msr = index;
 	TRY(cpu_rdmsr(cpu, index, &v));
-	cpu->regs[REG_RAX] = (u32)v;
-	cpu->regs[REG_RDX] = v >> 32;
+	cpu->regs[GPR_RAX] = (u32)v;
+	cpu->regs[GPR_RDX] = v >> 32;
 	return STOP_OK;
 }
 
 enum stop exec_wrmsr(struct cpu *cpu, const struct insn *i, struct env *e)
 {
-	u32 index = cpu->regs[REG_RCX];
+	u32 index = cpu->regs[GPR_RCX];
 
 	(void)i, (void)e;
 	cpu->leave_msr = index;
-	return cpu_wrmsr(cpu, index, (u32)cpu->regs[REG_RAX] | cpu->regs[REG_RDX] << 32);
+	return cpu_wrmsr(cpu, index, (u32)cpu->regs[GPR_RAX] | cpu->regs[GPR_RDX] << 32);
 }

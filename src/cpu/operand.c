@@ -8,7 +8,7 @@ u64 insn_ea(const struct cpu *cpu, const struct insn *i)
 
 	if (i->flags & INSN_MOFFS)
 		return zext((u64)i->imm, i->asz);
-	base = i->rm == REG_RIP ? cpu->next_rip : cpu->regs[i->rm];
+	base = i->rm == GPR_RIP ? cpu->next_rip : cpu->regs[i->rm];
 	ea = base + (cpu->regs[i->index] << i->scale) + (s64)i->disp;
 	return zext(ea, i->asz);
 }

@@ -11,14 +11,14 @@ u64 stack_mask(const struct cpu *cpu)
 
 enum stop stack_map_push(struct env *e, struct access *a, u32 below, u32 n)
 {
-	u64 ea = (e->cpu->regs[REG_RSP] - below - n) & stack_mask(e->cpu);
+	u64 ea = (e->cpu->regs[GPR_RSP] - below - n) & stack_mask(e->cpu);
 
 	return env_map(e, a, SEG_SS, ea, n, MMU_W);
 }
 
 enum stop stack_map_pop(struct env *e, struct access *a, u32 above, u32 n)
 {
-	u64 ea = (e->cpu->regs[REG_RSP] + above) & stack_mask(e->cpu);
+	u64 ea = (e->cpu->regs[GPR_RSP] + above) & stack_mask(e->cpu);
 
 	return env_map(e, a, SEG_SS, ea, n, MMU_R);
 }
@@ -26,14 +26,14 @@ enum stop stack_map_pop(struct env *e, struct access *a, u32 above, u32 n)
 /* RSP = v under the stack's mask: a 16-bit stack keeps bits 31..16 of ESP. */
 static void stack_set(struct cpu *cpu, u64 v)
 {
-	u64 mask = stack_mask(cpu), sp = cpu->regs[REG_RSP];
+	u64 mask = stack_mask(cpu), sp = cpu->regs[GPR_RSP];
 
-	cpu->regs[REG_RSP] = (sp & ~mask) | (v & mask);
+	cpu->regs[GPR_RSP] = (sp & ~mask) | (v & mask);
 }
 
 void stack_move(struct cpu *cpu, s64 by)
 {
-	stack_set(cpu, cpu->regs[REG_RSP] + by);
+	stack_set(cpu, cpu->regs[GPR_RSP] + by);
 }
 
 static bool is_segment(u8 kind)
@@ -84,12 +84,12 @@ static enum stop pop_segment(struct cpu *cpu, const struct insn *i, struct env *
 /* POP m: the address is computed with RSP already moved (SDM 2B POP). */
 static enum stop pop_memory(struct cpu *cpu, const struct insn *i, struct env *e)
 {
-	u64 old = cpu->regs[REG_RSP], ea;
+	u64 old = cpu->regs[GPR_RSP], ea;
 	struct access from, to;
 
 	stack_move(cpu, i->osz);
 	ea = insn_ea(cpu, i);
-	cpu->regs[REG_RSP] = old;
+	cpu->regs[GPR_RSP] = old;
 	TRY(stack_map_pop(e, &from, 0, i->osz));
 	TRY(env_map(e, &to, i->seg, ea, i->osz, MMU_W));
 	TRY(env_begin(e));
@@ -164,7 +164,7 @@ static enum stop copy_display(struct env *e, const struct insn *i, unsigned int 
 
 	for (unsigned int k = 1; k < level; k++) {
 		v = 0;
-		TRY(env_read(e, SEG_SS, (e->cpu->regs[REG_RBP] - k * i->osz) & mask, i->osz, &v));
+		TRY(env_read(e, SEG_SS, (e->cpu->regs[GPR_RBP] - k * i->osz) & mask, i->osz, &v));
 		TRY(push_at(e, k * i->osz, i->osz, v));
 	}
 	return STOP_OK;
@@ -174,28 +174,28 @@ enum stop exec_enter(struct cpu *cpu, const struct insn *i, struct env *e)
 {
 	unsigned int level = i->imm2 & 31, n = i->osz;
 	u32 pushed = n * (level ? level + 1 : 1), size = (u16)i->imm;
-	u64 mask = stack_mask(cpu), sp = cpu->regs[REG_RSP], frame = sp - n;
+	u64 mask = stack_mask(cpu), sp = cpu->regs[GPR_RSP], frame = sp - n;
 
 	/* all writes are proved first, and the byte that the new RSP will point at */
 	TRY(env_prove(e, SEG_SS, (sp - pushed) & mask, pushed, MMU_W));
 	TRY(env_prove(e, SEG_SS, (sp - pushed - size) & mask, 1, MMU_W));
-	TRY(push_at(e, 0, n, cpu->regs[REG_RBP]));
+	TRY(push_at(e, 0, n, cpu->regs[GPR_RBP]));
 	TRY(copy_display(e, i, level));
 	if (level)
 		TRY(push_at(e, level * n, n, (sp & ~mask) | (frame & mask)));
 	stack_set(cpu, sp - pushed - size);
-	reg_set(cpu, REG_RBP, n, (sp & ~mask) | (frame & mask));
+	reg_set(cpu, GPR_RBP, n, (sp & ~mask) | (frame & mask));
 	return STOP_OK;
 }
 
 enum stop exec_leave(struct cpu *cpu, const struct insn *i, struct env *e)
 {
-	u64 bp = cpu->regs[REG_RBP], mask = stack_mask(cpu);
+	u64 bp = cpu->regs[GPR_RBP], mask = stack_mask(cpu);
 	struct access a;
 
 	TRY(env_map(e, &a, SEG_SS, bp & mask, i->osz, MMU_R));
 	TRY(env_begin(e));
 	stack_set(cpu, bp + i->osz);
-	reg_set(cpu, REG_RBP, i->osz, access_get(&a));
+	reg_set(cpu, GPR_RBP, i->osz, access_get(&a));
 	return STOP_OK;
 }

@@ -181,7 +181,7 @@ void cpu_reset(struct cpu *cpu, bool init)
 	if (!init)
 		reset_kept_by_init(cpu);
 	memset(cpu->regs, 0, sizeof(cpu->regs));
-	cpu->regs[REG_RDX] = processor_signature(cpu);
+	cpu->regs[GPR_RDX] = processor_signature(cpu);
 	cpu->rip = cpu->next_rip = 0xfff0;
 	eflags_store(cpu, EFL_ONE);
 	reset_segments(cpu);

@@ -36,10 +36,10 @@ static struct string string_start(const struct cpu *cpu, const struct insn *i)
 	return (struct string){
 		.n = n,
 		.step = cpu->eflags & EFL_DF ? -(s64)n : n,
-		.si = zext(cpu->regs[REG_RSI], i->asz),
-		.di = zext(cpu->regs[REG_RDI], i->asz),
+		.si = zext(cpu->regs[GPR_RSI], i->asz),
+		.di = zext(cpu->regs[GPR_RDI], i->asz),
 		.rep = rep,
-		.count = rep ? zext(cpu->regs[REG_RCX], i->asz) : 1,
+		.count = rep ? zext(cpu->regs[GPR_RCX], i->asz) : 1,
 	};
 }
 
@@ -53,11 +53,11 @@ static void string_advance(struct cpu *cpu, const struct insn *i, struct string 
 	s->di = zext(s->di + s->step * done, i->asz);
 	s->count -= done;
 	if (use & USE_SI)
-		reg_set(cpu, REG_RSI, i->asz, s->si);
+		reg_set(cpu, GPR_RSI, i->asz, s->si);
 	if (use & USE_DI)
-		reg_set(cpu, REG_RDI, i->asz, s->di);
+		reg_set(cpu, GPR_RDI, i->asz, s->di);
 	if (s->rep)
-		reg_set(cpu, REG_RCX, i->asz, s->count);
+		reg_set(cpu, GPR_RCX, i->asz, s->count);
 }
 
 /*
@@ -143,7 +143,7 @@ static enum stop stos_one(struct env *e, const struct insn *i, const struct stri
 	(void)i;
 	TRY(env_map(e, &to, SEG_ES, s->di, s->n, MMU_W));
 	TRY(env_begin(e));
-	memcpy(to.p, &e->cpu->regs[REG_RAX], s->n);
+	memcpy(to.p, &e->cpu->regs[GPR_RAX], s->n);
 	return env_flush(e, &to);
 }
 
@@ -165,7 +165,7 @@ static u64 stos_bulk(struct env *e, const struct insn *i, const struct string *s
 	u64 n = bulk_run(e, i, s, SEG_ES, s->di, MMU_W, s->count, &to);
 
 	if (n >= 2)
-		fill(to, e->cpu->regs[REG_RAX], n, s->n);
+		fill(to, e->cpu->regs[GPR_RAX], n, s->n);
 	return n >= 2 ? n : 0;
 }
 
@@ -221,7 +221,7 @@ enum stop exec_lods(struct cpu *cpu, const struct insn *i, struct env *e)
 	do {
 		TRY(env_map(e, &from, i->seg, s.si, s.n, MMU_R));
 		TRY(env_begin(e));
-		reg_set(cpu, REG_RAX, s.n, access_get(&from));
+		reg_set(cpu, GPR_RAX, s.n, access_get(&from));
 		string_advance(cpu, i, &s, 1, USE_SI);
 	} while (++total < REP_BOUND && rep_goes_on(e, &s));
 	return string_finish(cpu, &s);
@@ -260,7 +260,7 @@ static enum stop compare_run(struct cpu *cpu, const struct insn *i, struct env *
 			TRY(env_map(e, &a, i->seg, s.si, s.n, MMU_R));
 		TRY(env_map(e, &b, SEG_ES, s.di, s.n, MMU_R));
 		TRY(env_begin(e));
-		cpu->fl = compare(two ? access_get(&a) : zext(cpu->regs[REG_RAX], s.n),
+		cpu->fl = compare(two ? access_get(&a) : zext(cpu->regs[GPR_RAX], s.n),
 			access_get(&b), s.n);
 		string_advance(cpu, i, &s, 1, two ? USE_SI | USE_DI : USE_DI);
 		end = s.rep && repeat_ends(i, cpu->fl);

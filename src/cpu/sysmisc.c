@@ -21,8 +21,8 @@ static enum stop read_tsc(struct cpu *cpu)
 	if ((cpu->cr4 & CR4_TSD) && cpu->cpl)
 		return cpu_gp(cpu, 0);
 	t = cpu_tsc(cpu);
-	cpu->regs[REG_RAX] = (u32)t;
-	cpu->regs[REG_RDX] = t >> 32;
+	cpu->regs[GPR_RAX] = (u32)t;
+	cpu->regs[GPR_RDX] = t >> 32;
 	return STOP_OK;
 }
 
@@ -36,7 +36,7 @@ enum stop exec_rdtscp(struct cpu *cpu, const struct insn *i, struct env *e)
 {
 	(void)i, (void)e;
 	TRY(read_tsc(cpu));
-	cpu->regs[REG_RCX] = (u32)cpu->tsc_aux;
+	cpu->regs[GPR_RCX] = (u32)cpu->tsc_aux;
 	return STOP_OK;
 }
 
@@ -87,10 +87,10 @@ enum stop exec_monitor(struct cpu *cpu, const struct insn *i, struct env *e)
 
 	if (cpu->cpl)
 		return cpu_ud(cpu);
-	if ((u32)cpu->regs[REG_RCX])
+	if ((u32)cpu->regs[GPR_RCX])
 		return cpu_gp(cpu, 0);
 	return env_read(e, i->flags & INSN_SEGPFX ? i->seg : SEG_DS,
-		zext(cpu->regs[REG_RAX], i->asz), 1, &byte);
+		zext(cpu->regs[GPR_RAX], i->asz), 1, &byte);
 }
 
 enum stop exec_mwait(struct cpu *cpu, const struct insn *i, struct env *e)

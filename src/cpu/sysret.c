@@ -43,14 +43,14 @@ enum stop exec_syscall(struct cpu *cpu, const struct insn *i, struct env *e)
 	if (cpu->mode != MODE_64 && cpu_is_intel(cpu))
 		return cpu_ud(cpu);
 	if (!cpu->long_mode) {
-		cpu->regs[REG_RCX] = (u32)cpu->next_rip;
+		cpu->regs[GPR_RCX] = (u32)cpu->next_rip;
 		cpu->next_rip = (u32)cpu->star;
 		cpu->eflags &= ~(EFL_VM | EFL_IF | EFL_RF);
 		commit_segments(cpu, cs, cs + 8, 0, false);
 		return STOP_OK;
 	}
-	cpu->regs[REG_RCX] = cpu->next_rip;
-	cpu->regs[REG_R11] = cpu_eflags(cpu) & ~EFL_RF;
+	cpu->regs[GPR_RCX] = cpu->next_rip;
+	cpu->regs[GPR_R11] = cpu_eflags(cpu) & ~EFL_RF;
 	cpu->next_rip = cpu->mode == MODE_64 ? cpu->lstar : cpu->cstar;
 	eflags_store(cpu, cpu_eflags(cpu) & ~(cpu->fmask | EFL_RF));
 	commit_segments(cpu, cs, cs + 8, 0, true);
@@ -70,11 +70,11 @@ enum stop exec_sysret(struct cpu *cpu, const struct insn *i, struct env *e)
 		return cpu_ud(cpu);
 	if (cpu->cpl)
 		return cpu_gp(cpu, 0);
-	if (to64 && !mmu_canonical(&cpu->mmu.paging, gva(cpu->regs[REG_RCX])) && cpu_is_intel(cpu))
+	if (to64 && !mmu_canonical(&cpu->mmu.paging, gva(cpu->regs[GPR_RCX])) && cpu_is_intel(cpu))
 		return cpu_gp(cpu, 0);
-	cpu->next_rip = to64 ? cpu->regs[REG_RCX] : (u32)cpu->regs[REG_RCX];
+	cpu->next_rip = to64 ? cpu->regs[GPR_RCX] : (u32)cpu->regs[GPR_RCX];
 	if (cpu->mode == MODE_64)
-		eflags_store(cpu, cpu->regs[REG_R11] & 0x3c7fd7);
+		eflags_store(cpu, cpu->regs[GPR_R11] & 0x3c7fd7);
 	else
 		cpu->eflags |= EFL_IF;
 	commit_segments(cpu, to64 ? base + 16 : base, base + 8, 3, to64);
@@ -97,14 +97,14 @@ enum stop exec_sysenter(struct cpu *cpu, const struct insn *i, struct env *e)
 		return cpu_gp(cpu, 0);
 	cpu->eflags &= ~(EFL_VM | EFL_IF | EFL_RF);
 	cpu->next_rip = cpu->long_mode ? cpu->sysenter_eip : (u32)cpu->sysenter_eip;
-	cpu->regs[REG_RSP] = cpu->long_mode ? cpu->sysenter_esp : (u32)cpu->sysenter_esp;
+	cpu->regs[GPR_RSP] = cpu->long_mode ? cpu->sysenter_esp : (u32)cpu->sysenter_esp;
 	commit_segments(cpu, cs, cs + 8, 0, cpu->long_mode);
 	return STOP_OK;
 }
 
 enum stop exec_sysexit(struct cpu *cpu, const struct insn *i, struct env *e)
 {
-	u64 rip = cpu->regs[REG_RDX], rsp = cpu->regs[REG_RCX];
+	u64 rip = cpu->regs[GPR_RDX], rsp = cpu->regs[GPR_RCX];
 	u16 cs = cpu->sysenter_cs & 0xfffc;
 	bool to64 = i->osz == 8;
 
@@ -118,7 +118,7 @@ enum stop exec_sysexit(struct cpu *cpu, const struct insn *i, struct env *e)
 		return cpu_gp(cpu, 0);
 	cs += to64 ? 32 : 16;
 	cpu->next_rip = to64 ? rip : (u32)rip;
-	cpu->regs[REG_RSP] = to64 ? rsp : (u32)rsp;
+	cpu->regs[GPR_RSP] = to64 ? rsp : (u32)rsp;
 	commit_segments(cpu, cs | 3, (cs + 8) | 3, 3, to64);
 	return STOP_OK;
 }

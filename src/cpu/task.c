@@ -225,7 +225,7 @@ static enum stop push_error(struct env *e, const struct task *t, u32 error)
 	TRY(frame_map(e, &s, &f));
 	TRY(env_begin(e));
 	TRY(frame_store(e, &f));
-	cpu->regs[REG_RSP] = f.sp;
+	cpu->regs[GPR_RSP] = f.sp;
 	return STOP_OK;
 }
 

@@ -30,7 +30,7 @@ typedef u64 uop_fn(struct cpu *cpu, const struct uop *u, u64 fl);
 struct uop {
 	uop_fn *fn;
 	u16 off; /* of the instruction, from the block's first byte */
-	u8 base, index, scale, seg; /* memory operand; base REG_RIP: disp is from the block's start */
+	u8 base, index, scale, seg; /* memory operand; base GPR_RIP: disp is from the block's start */
 	u16 dst, src; /* registers as byte offsets into cpu->regs */
 	u8 len;
 	u8 size; /* of the memory operand */

@@ -9,7 +9,7 @@
 #define JCC(cc, cond)                                                                     \
 	static u64 jcc##cc(struct cpu *cpu, const struct uop *u, u64 fl)                  \
 	{                                                                                 \
-		u64 start = cpu->regs[REG_RIP];                                           \
+		u64 start = cpu->regs[GPR_RIP];                                           \
 		if (cond)                                                                 \
 			return goto_rip(cpu, start + u->imm, fl);                         \
 		return goto_rip(cpu, start + (s64)u->disp, fl);                           \
@@ -38,34 +38,34 @@ static uop_fn *const jcc[16] = {jcc0, jcc1, jcc2, jcc3, jcc4, jcc5, jcc6, jcc7, 
 
 static u64 jmp_rel(struct cpu *cpu, const struct uop *u, u64 fl)
 {
-	return goto_rip(cpu, cpu->regs[REG_RIP] + u->imm, fl);
+	return goto_rip(cpu, cpu->regs[GPR_RIP] + u->imm, fl);
 }
 
 /* Push the address of the next instruction; NULL: slow path. */
 static ALWAYS_INLINE u64 *push_return(struct cpu *cpu, u64 *sp)
 {
-	*sp = cpu->regs[REG_RSP] - 8;
+	*sp = cpu->regs[GPR_RSP] - 8;
 	return tlb_write(cpu, *sp, 8);
 }
 
 static u64 call_rel(struct cpu *cpu, const struct uop *u, u64 fl)
 {
-	u64 sp, *p = push_return(cpu, &sp), start = cpu->regs[REG_RIP];
+	u64 sp, *p = push_return(cpu, &sp), start = cpu->regs[GPR_RIP];
 
 	if (unlikely(!p))
 		return uop_slow(cpu, u, fl);
 	*p = start + u->off + u->len;
-	cpu->regs[REG_RSP] = sp;
+	cpu->regs[GPR_RSP] = sp;
 	return goto_rip(cpu, start + u->imm, fl);
 }
 
 static u64 ret_near(struct cpu *cpu, const struct uop *u, u64 fl)
 {
-	u64 sp = cpu->regs[REG_RSP], *p = tlb_read(cpu, sp, 8);
+	u64 sp = cpu->regs[GPR_RSP], *p = tlb_read(cpu, sp, 8);
 
 	if (unlikely(!p))
 		return uop_slow(cpu, u, fl);
-	cpu->regs[REG_RSP] = sp + 8 + u->imm;
+	cpu->regs[GPR_RSP] = sp + 8 + u->imm;
 	return goto_rip(cpu, *p, fl);
 }
 
@@ -76,7 +76,7 @@ static u64 jmp_r(struct cpu *cpu, const struct uop *u, u64 fl)
 
 static u64 jmp_m(struct cpu *cpu, const struct uop *u, u64 fl)
 {
-	u64 *p = tlb_read(cpu, uop_ea(cpu, u), 8);
+	u64 *p = tlb_read(cpu, uop_eax(cpu, u), 8);
 
 	return likely(p) ? goto_rip(cpu, *p, fl) : uop_slow(cpu, u, fl);
 }
@@ -87,20 +87,20 @@ static u64 call_r(struct cpu *cpu, const struct uop *u, u64 fl)
 
 	if (unlikely(!p))
 		return uop_slow(cpu, u, fl);
-	*p = cpu->regs[REG_RIP] + u->off + u->len;
-	cpu->regs[REG_RSP] = sp;
+	*p = cpu->regs[GPR_RIP] + u->off + u->len;
+	cpu->regs[GPR_RSP] = sp;
 	return goto_rip(cpu, target, fl);
 }
 
 static u64 call_m(struct cpu *cpu, const struct uop *u, u64 fl)
 {
-	u64 sp, *p = push_return(cpu, &sp), *m = tlb_read(cpu, uop_ea(cpu, u), 8), target;
+	u64 sp, *p = push_return(cpu, &sp), *m = tlb_read(cpu, uop_eax(cpu, u), 8), target;
 
 	if (unlikely(!p || !m))
 		return uop_slow(cpu, u, fl);
 	target = *m;
-	*p = cpu->regs[REG_RIP] + u->off + u->len;
-	cpu->regs[REG_RSP] = sp;
+	*p = cpu->regs[GPR_RIP] + u->off + u->len;
+	cpu->regs[GPR_RSP] = sp;
 	return goto_rip(cpu, target, fl);
 }
 

@@ -510,10 +510,10 @@ static NOINLINE const u8 *mem16(struct insn *i, u8 modrm, const u8 *p)
 	static const struct {
 		u8 base, index, seg;
 	} form[8] = {
-		{REG_RBX, REG_RSI, SEG_DS}, {REG_RBX, REG_RDI, SEG_DS},
-		{REG_RBP, REG_RSI, SEG_SS}, {REG_RBP, REG_RDI, SEG_SS},
-		{REG_RSI, REG_ZERO, SEG_DS}, {REG_RDI, REG_ZERO, SEG_DS},
-		{REG_RBP, REG_ZERO, SEG_SS}, {REG_RBX, REG_ZERO, SEG_DS},
+		{GPR_RBX, GPR_RSI, SEG_DS}, {GPR_RBX, GPR_RDI, SEG_DS},
+		{GPR_RBP, GPR_RSI, SEG_SS}, {GPR_RBP, GPR_RDI, SEG_SS},
+		{GPR_RSI, GPR_ZERO, SEG_DS}, {GPR_RDI, GPR_ZERO, SEG_DS},
+		{GPR_RBP, GPR_ZERO, SEG_SS}, {GPR_RBX, GPR_ZERO, SEG_DS},
 	};
 	u8 mod = modrm >> 6, rm = modrm & 7;
 
@@ -523,7 +523,7 @@ static NOINLINE const u8 *mem16(struct insn *i, u8 modrm, const u8 *p)
 	i->seg = form[rm].seg;
 	i->disp = 0;
 	if (mod == 0 && rm == 6) {
-		i->rm = REG_ZERO;
+		i->rm = GPR_ZERO;
 		i->seg = SEG_DS;
 		mod = 2;
 	}
@@ -537,7 +537,7 @@ static NOINLINE const u8 *mem16(struct insn *i, u8 modrm, const u8 *p)
 /* 32- and 64-bit addressing: SDM 2A tables 2-2, 2-3 and 2-7. */
 static ALWAYS_INLINE void take_mem(struct dec *d, struct insn *i)
 {
-	u8 mod = d->modrm >> 6, base = d->modrm & 7, index = REG_ZERO, scale = 0, seg = SEG_DS;
+	u8 mod = d->modrm >> 6, base = d->modrm & 7, index = GPR_ZERO, scale = 0, seg = SEG_DS;
 
 	if (base == 4) {
 		u8 sib = *d->p++;
@@ -545,21 +545,21 @@ static ALWAYS_INLINE void take_mem(struct dec *d, struct insn *i)
 		scale = sib >> 6;
 		index = (sib >> 3 & 7) | (d->rex & REX_X) << 2;
 		if (index == 4 && !(d->attr & A_VSIB))
-			index = REG_ZERO;
+			index = GPR_ZERO;
 		base = sib & 7;
 		if (mod == 0 && base == 5) {
-			base = REG_ZERO;
+			base = GPR_ZERO;
 			mod = 2;
 		} else {
 			base |= (d->rex & REX_B) << 3;
 		}
 	} else if (mod == 0 && base == 5) {
-		base = d->mode == MODE_64 ? REG_RIP : REG_ZERO;
+		base = d->mode == MODE_64 ? GPR_RIP : GPR_ZERO;
 		mod = 2;
 	} else {
 		base |= (d->rex & REX_B) << 3;
 	}
-	if (base == REG_RSP || base == REG_RBP)
+	if (base == GPR_RSP || base == GPR_RBP)
 		seg = SEG_SS;
 	i->disp = 0;
 	if (mod == 1) {
@@ -734,10 +734,10 @@ static ALWAYS_INLINE void take_operands(struct dec *d, struct insn *i)
 		if (d->attr & A_RMX)
 			i->rm |= (d->rex & REX_B) << 3;
 		if (!(d->attr & A_MODRM)) {
-			i->rm = REG_ZERO;
+			i->rm = GPR_ZERO;
 			i->reg = d->attr & A_Z ? (d->opcode & 7) | (d->rex & REX_B) << 3 : 0;
 		}
-		i->index = REG_ZERO;
+		i->index = GPR_ZERO;
 		i->scale = 0;
 		i->disp = 0;
 		i->seg = SEG_DS;

@@ -12,12 +12,12 @@
 
 #include "base/base.h"
 
-/* General registers in encoding order; REG_ZERO and REG_RIP are only ever a base or index. */
+/* General registers in encoding order; GPR_ZERO and GPR_RIP are only ever a base or index. */
 enum reg {
-	REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
-	REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15,
-	REG_ZERO, /* "no base", "no index": reads as 0 */
-	REG_RIP,  /* base of a RIP-relative operand: address of the NEXT instruction */
+	GPR_RAX, GPR_RCX, GPR_RDX, GPR_RBX, GPR_RSP, GPR_RBP, GPR_RSI, GPR_RDI,
+	GPR_R8, GPR_R9, GPR_R10, GPR_R11, GPR_R12, GPR_R13, GPR_R14, GPR_R15,
+	GPR_ZERO, /* "no base", "no index": reads as 0 */
+	GPR_RIP,  /* base of a RIP-relative operand: address of the NEXT instruction */
 	NR_REGS,
 };
 
@@ -58,8 +58,8 @@ struct insn {
 	u8 opcode;   /* last opcode byte */
 	u8 map;	     /* 0 one-byte, 1 = 0F, 2 = 0F38, 3 = 0F3A */
 	u8 reg;	     /* ModRM.reg | REX.R<<3; or opcode low bits | REX.B<<3 for Z operands */
-	u8 rm;	     /* register operand, or base register of the memory operand (REG_ZERO, REG_RIP) */
-	u8 index;    /* index register or REG_ZERO (vector register for VSIB) */
+	u8 rm;	     /* register operand, or base register of the memory operand (GPR_ZERO, GPR_RIP) */
+	u8 index;    /* index register or GPR_ZERO (vector register for VSIB) */
 	u8 scale;    /* shift 0..3 */
 	u8 vvvv;     /* VEX second source register */
 	u8 modrm;    /* raw ModRM byte (0 if none) */

@@ -41,8 +41,8 @@ enum {
 /* Flags and implicit registers. */
 enum { cf = FL_CF, pf = FL_PF, af = FL_AF, zf = FL_ZF, sf = FL_SF, of = FL_OF, all = FL_ALL };
 enum {
-	ax = BIT(REG_RAX), cx = BIT(REG_RCX), dx = BIT(REG_RDX), bx = BIT(REG_RBX),
-	si = BIT(REG_RSI), di = BIT(REG_RDI),
+	ax = BIT(GPR_RAX), cx = BIT(GPR_RCX), dx = BIT(GPR_RDX), bx = BIT(GPR_RBX),
+	si = BIT(GPR_RSI), di = BIT(GPR_RDI),
 };
 #define FL(r, w, u) .fl_read = (r), .fl_written = (w), .fl_undef = (u)
 #define GPR(r, w)   .gpr_read = (r), .gpr_written = (w)
@@ -80,7 +80,7 @@ enum {
 #define A(sz)	      OPERAND(A, sz, R)
 #define IS(sz)	      {OPND_I, SZ_##sz, ACC_R, OPND_I_SIGNED}
 #define CONST1	      {OPND_ONE, SZ_b, ACC_R, 0}
-#define FIX(sz, reg, acc) {OPND_FIX, SZ_##sz, ACC_##acc, REG_R##reg}
+#define FIX(sz, reg, acc) {OPND_FIX, SZ_##sz, ACC_##acc, GPR_R##reg}
 #define FIXSEG(seg, acc)  {OPND_FIXSEG, SZ_w, ACC_##acc, SEG_##seg}
 #define OPERANDS(...)	  {__VA_ARGS__}
 

@@ -176,8 +176,8 @@ static void native_rows_are_native(void **state)
 		CHECK(!has_kind(r, OPND_X) && !has_kind(r, OPND_Y) && !has_kind(r, OPND_F));
 		CHECK(!has_kind(r, OPND_S) && !has_kind(r, OPND_FIXSEG));
 		CHECK(!has_kind(r, OPND_C) && !has_kind(r, OPND_D) && !has_kind(r, OPND_VSIB));
-		CHECK(!((r->gpr_read | r->gpr_written) & (BIT(REG_RSP) | BIT(REG_RSI) |
-								 BIT(REG_RDI))));
+		CHECK(!((r->gpr_read | r->gpr_written) & (BIT(GPR_RSP) | BIT(GPR_RSI) |
+								 BIT(GPR_RDI))));
 		CHECK(!(r->rules & (RULE_D64 | RULE_F64 | RULE_ENDTB)));
 	}
 }

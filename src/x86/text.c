@@ -34,7 +34,7 @@ static void add_gpr(struct text *t, unsigned int reg, unsigned int size, bool re
 	static const char *const low[8] = {"al", "cl", "dl", "bl", "ah", "ch", "dh", "bh"};
 
 	if (reg >= 16)
-		add(t, reg == REG_RIP ? (size == 4 ? "eip" : "rip") : "0");
+		add(t, reg == GPR_RIP ? (size == 4 ? "eip" : "rip") : "0");
 	else if (reg >= 8)
 		add(t, "r%u%s", reg,
 			size == 1 ? "b" : size == 2 ? "w" : size == 4 ? "d" : "");
@@ -75,11 +75,11 @@ static void add_mem(struct text *t, const struct insn *i, unsigned int size, boo
 		add(t, "]");
 		return;
 	}
-	if (i->rm != REG_ZERO) {
+	if (i->rm != GPR_ZERO) {
 		add_gpr(t, i->rm, i->asz, true);
 		first = false;
 	}
-	if (i->index != REG_ZERO) {
+	if (i->index != GPR_ZERO) {
 		add(t, "%s", first ? "" : "+");
 		if (vsib)
 			add_vec(t, i->index, i->flags & INSN_L ? 32 : 16);
@@ -149,12 +149,12 @@ static void add_operand(struct text *t, const struct insn *i, unsigned int k)
 		break;
 	case OPND_X:
 		add(t, "%s:[", seg_names[i->seg & 7]);
-		add_gpr(t, REG_RSI, i->asz, rex);
+		add_gpr(t, GPR_RSI, i->asz, rex);
 		add(t, "]");
 		break;
 	case OPND_Y:
 		add(t, "es:[");
-		add_gpr(t, REG_RDI, i->asz, rex);
+		add_gpr(t, GPR_RDI, i->asz, rex);
 		add(t, "]");
 		break;
 	case OPND_F:
