@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Time: the host's TSC, the guest's TSC, kvmclock and its pages. One linear function per VM
+ * (vm->clock) gives kvmclock from the host's TSC, so all vCPUs show the same time.
+ */
+#include "kvm/ioctl.h"
+
+#include <cpuid.h>
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+#include <x86intrin.h>
+
+#define NS_PER_S       1000000000ull
+#define RATIO_BITS     48
+#define CALIBRATION_NS 20000000ull
+
+/* ---- host */
+
+static u64 clock_ns(clockid_t id)
+{
+	struct timespec ts;
+
+	clock_gettime(id, &ts);
+	return ts.tv_sec * NS_PER_S + ts.tv_nsec;
+}
+
+u64 mono_ns(void)
+{
+	return clock_ns(CLOCK_MONOTONIC);
+}
+
+/* What the host's TSC is; found once. */
+static struct {
+	pthread_once_t once;
+	u32 khz;
+	bool invariant;
+} host = {.once = PTHREAD_ONCE_INIT};
+
+/* TSC and clock at the same moment: the narrowest of several brackets. */
+static void sample(u64 *tsc, u64 *ns)
+{
+	u64 best = ~0ull;
+
+	for (int i = 0; i < 8; i++) {
+		u64 a = __rdtsc(), t = clock_ns(CLOCK_MONOTONIC_RAW), b = __rdtsc();
+
+		if (b - a >= best)
+			continue;
+		best = b - a;
+		*tsc = a + (b - a) / 2;
+		*ns = t;
+	}
+}
+
+static void calibrate(void)
+{
+	u32 a, b, c, d = 0;
+	u64 tsc0, ns0, tsc1, ns1;
+	struct timespec pause = {0, CALIBRATION_NS};
+
+	host.invariant = __get_cpuid(0x80000007, &a, &b, &c, &d) && d & BIT(8);
+	if (!host.invariant) {
+		host.khz = 1000000; /* host_tsc() counts nanoseconds then */
+		return;
+	}
+	sample(&tsc0, &ns0);
+	nanosleep(&pause, NULL);
+	sample(&tsc1, &ns1);
+	host.khz = (unsigned __int128)(tsc1 - tsc0) * 1000000 / (ns1 - ns0);
+}
+
+u32 host_tsc_khz(void)
+{
+	pthread_once(&host.once, calibrate);
+	return host.khz;
+}
+
+bool host_tsc_invariant(void)
+{
+	pthread_once(&host.once, calibrate);
+	return host.invariant;
+}
+
+u64 host_tsc(void)
+{
+	return host_tsc_invariant() ? __rdtsc() : mono_ns();
+}
+
+/* ---- guest TSC */
+
+static u64 mul_shift(u64 a, u64 b, unsigned int shift)
+{
+	return (u64)((unsigned __int128)a * b >> shift);
+}
+
+static u64 ratio_of(u32 khz)
+{
+	return (u64)(((unsigned __int128)khz << RATIO_BITS) / host_tsc_khz());
+}
+
+static u64 scaled(const struct vcpu *v, u64 host_tsc)
+{
+	return mul_shift(host_tsc, v->tsc_ratio, RATIO_BITS);
+}
+
+u64 vcpu_tsc(struct vcpu *v, u64 tsc)
+{
+	return scaled(v, tsc) + v->tsc_offset;
+}
+
+/* All vCPUs of a VM start with the same TSC; the first one with 0. Under vm->lock. */
+void vcpu_tsc_init(struct vcpu *v)
+{
+	struct vm *vm = v->vm;
+
+	v->tsc_khz = vm->tsc_khz;
+	v->tsc_ratio = ratio_of(vm->tsc_khz);
+	if (!vm->nr_vcpus)
+		vm->tsc_offset = -scaled(v, host_tsc());
+	v->tsc_offset = vm->tsc_offset;
+}
+
+int vcpu_set_tsc_khz(struct vcpu *v, u32 khz)
+{
+	u64 now = host_tsc(), guest = vcpu_tsc(v, now);
+
+	if (!khz)
+		khz = host_tsc_khz();
+	if ((u64)khz >> 8 >= host_tsc_khz()) /* the ratio has 16 bits above its point */
+		return -EINVAL;
+	v->tsc_khz = khz;
+	v->tsc_ratio = ratio_of(khz);
+	v->tsc_offset += guest - vcpu_tsc(v, now);
+	if (v->lapic)
+		lapic_tsc_changed(v->lapic);
+	return 0;
+}
+
+/*
+ * A client that writes almost the same value to all vCPUs means the same value: it takes time
+ * to go around. KVM's rule: within a second of what the last write would be now.
+ */
+static bool means_same(struct vcpu *v, u64 value, u64 now)
+{
+	u64 expected = scaled(v, now) + v->vm->tsc_offset;
+	s64 diff = value - expected;
+
+	if (!value)
+		return true;
+	return diff > -(s64)v->tsc_khz * 1000 && diff < (s64)v->tsc_khz * 1000;
+}
+
+void vcpu_set_tsc(struct vcpu *v, u64 value, bool host_write)
+{
+	u64 now = host_tsc(), old = v->tsc_offset;
+
+	pthread_mutex_lock(&v->vm->lock);
+	if (host_write && means_same(v, value, now)) {
+		v->tsc_offset = v->vm->tsc_offset;
+	} else {
+		v->tsc_offset = value - scaled(v, now);
+		if (host_write)
+			v->vm->tsc_offset = v->tsc_offset;
+	}
+	pthread_mutex_unlock(&v->vm->lock);
+	if (!host_write)
+		v->tsc_adjust += v->tsc_offset - old;
+	if (v->lapic)
+		lapic_tsc_changed(v->lapic);
+	__atomic_fetch_or(&v->todo, TODO_CLOCK, __ATOMIC_SEQ_CST);
+}
+
+long vcpu_get_tsc_khz(struct ioc *c)
+{
+	return c->vcpu->tsc_khz;
+}
+
+long vcpu_ioctl_set_tsc_khz(struct ioc *c)
+{
+	return c->uptr >> 32 ? -EINVAL : vcpu_set_tsc_khz(c->vcpu, c->uptr);
+}
+
+long vm_get_tsc_khz(struct ioc *c)
+{
+	return c->vm->tsc_khz;
+}
+
+long vm_set_tsc_khz(struct ioc *c)
+{
+	u32 khz = c->uptr ? c->uptr : host_tsc_khz();
+
+	if (c->uptr >> 32 || (u64)khz >> 8 >= host_tsc_khz())
+		return -EINVAL;
+	pthread_mutex_lock(&c->vm->lock);
+	c->vm->tsc_khz = khz;
+	pthread_mutex_unlock(&c->vm->lock);
+	return 0;
+}
+
+/* ---- kvmclock */
+
+/* pvclock: ns = (ticks << shift) * mul / 2^32 (negative shift: right). Chooses mul in [2^31, 2^32). */
+static void pvclock_scale(u32 khz, u32 *mul, s8 *shift)
+{
+	u64 hz = (u64)khz * 1000, ns = NS_PER_S;
+
+	*shift = 0;
+	while (hz > 2 * ns || hz >> 32) {
+		hz >>= 1;
+		--*shift;
+	}
+	while (hz <= ns) {
+		hz <<= 1;
+		++*shift;
+	}
+	*mul = (ns << 32) / hz;
+}
+
+static u64 pvclock_ns(u64 ticks, u32 mul, s8 shift)
+{
+	ticks = shift < 0 ? ticks >> -shift : ticks << shift;
+	return mul_shift(ticks, mul, 32);
+}
+
+void vm_clock_init(struct vm *vm)
+{
+	vm->clock = (struct vm_clock){.base_tsc = host_tsc()};
+}
+
+u64 vm_clock_ns(const struct vm *vm, u64 tsc)
+{
+	s8 shift;
+	u32 mul;
+
+	pvclock_scale(host_tsc_khz(), &mul, &shift);
+	return vm->clock.base_ns + pvclock_ns(tsc - vm->clock.base_tsc, mul, shift);
+}
+
+/* Write to guest RAM by the vCPU's own thread, in the guest or out of it. */
+static bool guest_write(struct vcpu *v, gpa_t where, const void *data, size_t n)
+{
+	struct memslots *s = mem_get(v->vm->mem, 0);
+	u8 *p = mem_hva(s, where, n, true);
+
+	if (p) {
+		memcpy(p, data, n);
+		mem_mark_dirty(s, where);
+	}
+	mem_put(s);
+	return p;
+}
+
+struct time_info { /* struct pvclock_vcpu_time_info */
+	u32 version, pad0;
+	u64 tsc_timestamp, system_time;
+	u32 tsc_to_system_mul;
+	s8 tsc_shift;
+	u8 flags, pad[2];
+} __attribute__((packed));
+
+#define FLAG_TSC_STABLE	   1
+#define FLAG_GUEST_STOPPED 2
+
+void vcpu_write_time(struct vcpu *v)
+{
+	struct time_info t = {0};
+	u64 base;
+	u32 mul;
+
+	if (!v->time_on)
+		return;
+	pthread_mutex_lock(&v->vm->lock);
+	base = host_tsc_invariant() ? v->vm->clock.base_tsc : host_tsc();
+	t.system_time = vm_clock_ns(v->vm, base);
+	pthread_mutex_unlock(&v->vm->lock);
+	t.tsc_timestamp = vcpu_tsc(v, base);
+	pvclock_scale(v->tsc_khz, &mul, &t.tsc_shift);
+	t.tsc_to_system_mul = mul;
+	t.flags = (host_tsc_invariant() ? FLAG_TSC_STABLE : 0) |
+		  (v->time_stopped ? FLAG_GUEST_STOPPED : 0);
+	v->time_stopped = false;
+	/* Odd while it changes; only this vCPU reads its page, and it is not running now. */
+	v->time_version += 2;
+	t.version = v->time_version;
+	if (!guest_write(v, v->time_page, &t, sizeof(t)))
+		v->time_on = false;
+}
+
+/* DIFFERS: time that the host took is not counted; it stays 0. */
+void vcpu_write_steal(struct vcpu *v)
+{
+	struct {
+		u64 steal;
+		u32 version, flags;
+		u8 preempted, pad0[3];
+		u32 pad[11];
+	} s = {0};
+
+	if (!(v->steal_msr & 1))
+		return;
+	v->steal_version += 2;
+	s.version = v->steal_version;
+	guest_write(v, gpa(v->steal_msr & ~0x3full), &s, sizeof(s));
+}
+
+void vm_write_wall_clock(struct vcpu *v, gpa_t where)
+{
+	struct {
+		u32 version, sec, nsec;
+	} w = {.version = 2};
+	u64 boot;
+
+	if (!where.v)
+		return;
+	pthread_mutex_lock(&v->vm->lock);
+	boot = clock_ns(CLOCK_REALTIME) - vm_clock_ns(v->vm, host_tsc());
+	pthread_mutex_unlock(&v->vm->lock);
+	w.sec = boot / NS_PER_S;
+	w.nsec = boot % NS_PER_S;
+	guest_write(v, where, &w, sizeof(w));
+}
+
+long vm_get_clock(struct ioc *c)
+{
+	struct kvm_clock_data *d = c->arg;
+	u64 tsc;
+
+	pthread_mutex_lock(&c->vm->lock);
+	tsc = host_tsc();
+	d->clock = vm_clock_ns(c->vm, tsc);
+	pthread_mutex_unlock(&c->vm->lock);
+	d->realtime = clock_ns(CLOCK_REALTIME);
+	d->flags = KVM_CLOCK_REALTIME;
+	if (host_tsc_invariant()) {
+		d->host_tsc = tsc;
+		d->flags |= KVM_CLOCK_HOST_TSC | KVM_CLOCK_TSC_STABLE;
+	}
+	return 0;
+}
+
+long vm_set_clock(struct ioc *c)
+{
+	const struct kvm_clock_data *d = c->arg;
+	struct vm *vm = c->vm;
+	struct vcpu *v;
+	u64 passed = 0;
+
+	if (d->flags & ~(KVM_CLOCK_VALID_FLAGS))
+		return -EINVAL;
+	if (d->flags & KVM_CLOCK_REALTIME) {
+		u64 now = clock_ns(CLOCK_REALTIME);
+
+		passed = now > d->realtime ? now - d->realtime : 0;
+	}
+	pthread_mutex_lock(&vm->lock);
+	vm->clock = (struct vm_clock){.base_tsc = host_tsc(), .base_ns = d->clock + passed};
+	pthread_mutex_unlock(&vm->lock);
+	for (unsigned int i = 0; (v = vm_vcpu(vm, i)); i++)
+		vcpu_ask(v, TODO_CLOCK);
+	return 0;
+}
+
+long vcpu_kvmclock_ctrl(struct ioc *c)
+{
+	if (!c->vcpu->time_on)
+		return -EINVAL;
+	c->vcpu->time_stopped = true;
+	__atomic_fetch_or(&c->vcpu->todo, TODO_CLOCK, __ATOMIC_SEQ_CST);
+	return 0;
+}

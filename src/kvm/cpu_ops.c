@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: MIT
+/* What cpu/ and emul/ ask of the vCPU they run in: interrupts, MSRs, hypercalls, devices. */
+#include "kvm/vcpu.h"
+
+#include <errno.h>
+#include <linux/kvm_para.h>
+
+/* ---- interrupts */
+
+static bool has_ext_vector(struct vcpu *v)
+{
+	return v->ext_vector >= 0 && (!v->lapic || lapic_accepts_pic(v->lapic));
+}
+
+bool vcpu_has_interrupt(struct vcpu *v)
+{
+	return has_ext_vector(v) || (v->lapic && irq_pending(v->lapic));
+}
+
+static bool op_irq_pending(struct cpu *cpu)
+{
+	return vcpu_has_interrupt(vcpu_of(cpu));
+}
+
+static int op_irq_ack(struct cpu *cpu)
+{
+	struct vcpu *v = vcpu_of(cpu);
+	int vector = -1;
+
+	if (has_ext_vector(v)) {
+		vector = v->ext_vector;
+		v->ext_vector = -1;
+	} else if (v->lapic) {
+		vector = irq_ack(v->lapic);
+	}
+	if (vector >= 0)
+		v->stats.irq_injections++;
+	return vector;
+}
+
+u64 vcpu_get_cr8(struct vcpu *v)
+{
+	return v->lapic ? lapic_get_cr8(v->lapic) : v->cr8;
+}
+
+void vcpu_set_cr8(struct vcpu *v, u64 cr8)
+{
+	if (cr8 > 15)
+		return;
+	if (v->lapic)
+		lapic_set_cr8(v->lapic, cr8);
+	else
+		v->cr8 = cr8;
+}
+
+static u8 op_get_tpr(struct cpu *cpu)
+{
+	return vcpu_get_cr8(vcpu_of(cpu));
+}
+
+static void op_set_tpr(struct cpu *cpu, u8 tpr)
+{
+	vcpu_set_cr8(vcpu_of(cpu), tpr);
+}
+
+u64 vcpu_get_apic_base(struct vcpu *v)
+{
+	return v->lapic ? lapic_get_base(v->lapic) : v->apic_base;
+}
+
+bool vcpu_set_apic_base(struct vcpu *v, u64 base, bool host)
+{
+	if (v->lapic)
+		return lapic_set_base(v->lapic, base, host);
+	/* x2APIC needs the in-kernel chip; bits 0-7 and 9 are reserved (SDM 3A 11.4.4). */
+	if (base & 0x6ff || base >> v->cpu.mmu.paging.maxphyaddr)
+		return false;
+	v->apic_base = base;
+	return true;
+}
+
+/* ---- MSRs, time */
+
+static enum stop op_rdmsr(struct cpu *cpu, u32 index, u64 *value)
+{
+	return vcpu_msr_get(vcpu_of(cpu), index, value, false) ? STOP_OK : cpu_gp(cpu, 0);
+}
+
+static enum stop op_wrmsr(struct cpu *cpu, u32 index, u64 value)
+{
+	return vcpu_msr_set(vcpu_of(cpu), index, value, false) ? STOP_OK : cpu_gp(cpu, 0);
+}
+
+static u64 op_host_to_guest_tsc(struct cpu *cpu, u64 tsc)
+{
+	return vcpu_tsc(vcpu_of(cpu), host_tsc_invariant() ? tsc : host_tsc());
+}
+
+/* ---- hypercalls: number in RAX, arguments in RBX, RCX, RDX, RSI */
+
+static s64 kick_cpu(struct vcpu *v, u64 apic_id)
+{
+	int n = v->lapic ? lapic_find(v->vm->chip, apic_id) : -1;
+
+	if (n >= 0)
+		vcpu_kick(vm_vcpu(v->vm, n), REQ_IRQ);
+	return 0;
+}
+
+static s64 hypercall(struct vcpu *v, u64 nr)
+{
+	if (v->cpu.cpl)
+		return -KVM_EPERM;
+	switch (nr) {
+	case KVM_HC_VAPIC_POLL_IRQ:
+	case KVM_HC_SCHED_YIELD:
+		return 0;
+	case KVM_HC_KICK_CPU:
+		return kick_cpu(v, v->cpu.regs[GPR_RCX]);
+	}
+	return -KVM_ENOSYS;
+}
+
+static enum stop op_hypercall(struct cpu *cpu)
+{
+	struct vcpu *v = vcpu_of(cpu);
+	bool wide = cpu->mode == MODE_64;
+	u64 nr = cpu->regs[GPR_RAX], r;
+
+	v->stats.hypercalls++;
+	r = hypercall(v, wide ? nr : (u32)nr);
+	cpu->regs[GPR_RAX] = wide ? r : (u32)r;
+	return STOP_OK;
+}
+
+/* ---- changes that the vCPU's loop has to know of */
+
+static void op_paging_changed(struct cpu *cpu)
+{
+	(void)cpu;
+}
+
+static void op_nmi_unmasked(struct cpu *cpu)
+{
+	struct vcpu *v = vcpu_of(cpu);
+
+	if (cpu->nmi_pending || __atomic_load_n(&v->nmi_queued, __ATOMIC_SEQ_CST))
+		cpu_request(cpu, REQ_NMI);
+}
+
+static void op_smm_changed(struct cpu *cpu)
+{
+	(void)cpu; /* SMM is not offered */
+}
+
+const struct cpu_ops vcpu_cpu_ops = {
+	.irq_ack = op_irq_ack,
+	.irq_pending = op_irq_pending,
+	.get_tpr = op_get_tpr,
+	.set_tpr = op_set_tpr,
+	.rdmsr = op_rdmsr,
+	.wrmsr = op_wrmsr,
+	.hypercall = op_hypercall,
+	.host_to_guest_tsc = op_host_to_guest_tsc,
+	.paging_changed = op_paging_changed,
+	.nmi_unmasked = op_nmi_unmasked,
+	.smm_changed = op_smm_changed,
+};
+
+/* ---- devices: the LAPIC is the vCPU's own, all others are on the VM's buses */
+
+static int bus_mmio_read(void *opaque, gpa_t gpa, unsigned int len, void *data)
+{
+	struct vcpu *v = opaque;
+
+	if (v->lapic && !lapic_mmio_read(v->lapic, gpa, len, data))
+		return 0;
+	return iobus_read(v->vm->mmio, gpa.v, len, data);
+}
+
+static int bus_mmio_write(void *opaque, gpa_t gpa, unsigned int len, const void *data)
+{
+	struct vcpu *v = opaque;
+
+	if (v->lapic && !lapic_mmio_write(v->lapic, gpa, len, data))
+		return 0;
+	return iobus_write(v->vm->mmio, gpa.v, len, data);
+}
+
+static int bus_pio_read(void *opaque, u16 port, unsigned int len, void *data)
+{
+	return iobus_read(((struct vcpu *)opaque)->vm->pio, port, len, data);
+}
+
+static int bus_pio_write(void *opaque, u16 port, unsigned int len, const void *data)
+{
+	return iobus_write(((struct vcpu *)opaque)->vm->pio, port, len, data);
+}
+
+const struct emul_bus vcpu_bus = {
+	.mmio_read = bus_mmio_read,
+	.mmio_write = bus_mmio_write,
+	.pio_read = bus_pio_read,
+	.pio_write = bus_pio_write,
+};

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The CPU model: what KVM_GET_SUPPORTED_CPUID offers (cpuid.def), and what a client has chosen
+ * from it for one vCPU. The CPUID instruction itself is in cpu/.
+ */
+#include "kvm/ioctl.h"
+
+#include <cpuid.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ENTRIES_MAX 256 /* KVM_MAX_CPUID_ENTRIES */
+#define GUEST_PHYS_BITS 46
+#define XCR0_OFFERED 7 /* x87, SSE, AVX */
+
+enum { EAX, EBX, ECX, EDX };
+enum source { HOST, OURS };
+
+static const struct feature_bit {
+	u32 leaf;
+	u8 subleaf, reg, bit, source, cpuf;
+} feature_bits[] = {
+#define BIT_(leaf, subleaf, reg, bit, source, cpuf) {leaf, subleaf, reg, bit, source, CPUF_##cpuf},
+#include "kvm/cpuid.def"
+#undef BIT_
+};
+
+struct model {
+	u32 nr;
+	struct kvm_cpuid_entry2 e[64];
+};
+
+static u32 *reg_of(struct kvm_cpuid_entry2 *e, unsigned int reg)
+{
+	return reg == EAX ? &e->eax : reg == EBX ? &e->ebx : reg == ECX ? &e->ecx : &e->edx;
+}
+
+static void host_cpuid(u32 leaf, u32 subleaf, struct kvm_cpuid_entry2 *e)
+{
+	__cpuid_count(leaf, subleaf, e->eax, e->ebx, e->ecx, e->edx);
+}
+
+static u32 host_max_leaf(u32 leaf)
+{
+	struct kvm_cpuid_entry2 e;
+
+	host_cpuid(leaf & 0xc0000000, 0, &e);
+	return e.eax;
+}
+
+/* Registers of one host leaf, zeroes if the host does not have it. */
+static void host_leaf(u32 leaf, u32 subleaf, struct kvm_cpuid_entry2 *e)
+{
+	memset(e, 0, sizeof(*e));
+	if (leaf <= host_max_leaf(leaf))
+		host_cpuid(leaf, subleaf, e);
+}
+
+u32 host_maxphyaddr(void)
+{
+	struct kvm_cpuid_entry2 e;
+
+	host_leaf(0x80000008, 0, &e);
+	return e.eax ? MIN(e.eax & 0xff, GUEST_PHYS_BITS) : 36;
+}
+
+/* A feature is ours when no instruction of it is class U ("decodes, but is not implemented"). */
+static void find_implemented(bool ok[NR_CPUF])
+{
+	memset(ok, true, NR_CPUF);
+	for (unsigned int i = 0; i < nr_insn_rows; i++)
+		if (insn_rows[i].cls == CLASS_U)
+			ok[insn_rows[i].cpuf] = false;
+	ok[CPUF_NONE] = true;
+}
+
+static u32 bits_of(const bool *ok, u32 leaf, u32 subleaf, unsigned int reg)
+{
+	struct kvm_cpuid_entry2 host;
+	u32 mask = 0;
+
+	host_leaf(leaf, subleaf, &host);
+	for (size_t i = 0; i < ARRAY_SIZE(feature_bits); i++) {
+		const struct feature_bit *f = &feature_bits[i];
+
+		if (f->leaf != leaf || f->subleaf != subleaf || f->reg != reg || !ok[f->cpuf])
+			continue;
+		if (f->source == OURS || *reg_of(&host, reg) & BIT(f->bit))
+			mask |= BIT(f->bit);
+	}
+	return mask;
+}
+
+static struct kvm_cpuid_entry2 *add(struct model *m, u32 leaf, u32 subleaf, bool indexed)
+{
+	struct kvm_cpuid_entry2 *e = &m->e[m->nr++];
+
+	memset(e, 0, sizeof(*e));
+	e->function = leaf;
+	e->index = subleaf;
+	e->flags = indexed ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0;
+	return e;
+}
+
+static void add_features(struct model *m, const bool *ok, u32 leaf, u32 subleaf, bool indexed)
+{
+	struct kvm_cpuid_entry2 *e = add(m, leaf, subleaf, indexed);
+
+	for (unsigned int r = EAX; r <= EDX; r++)
+		*reg_of(e, r) = bits_of(ok, leaf, subleaf, r);
+}
+
+static void add_host(struct model *m, u32 leaf)
+{
+	struct kvm_cpuid_entry2 *e = add(m, leaf, 0, false), host;
+
+	host_leaf(leaf, 0, &host);
+	e->eax = host.eax;
+	e->ebx = host.ebx;
+	e->ecx = host.ecx;
+	e->edx = host.edx;
+}
+
+static void set_text(struct kvm_cpuid_entry2 *e, const char text[12])
+{
+	memcpy(&e->ebx, text, 4);
+	memcpy(&e->ecx, text + 4, 4);
+	memcpy(&e->edx, text + 8, 4);
+}
+
+static void add_basic(struct model *m, const bool *ok)
+{
+	struct kvm_cpuid_entry2 host, *e;
+
+	add_host(m, 0);
+	m->e[0].eax = 0xd;
+	host_leaf(1, 0, &host);
+	add_features(m, ok, 1, 0, false);
+	e = &m->e[m->nr - 1];
+	e->eax = host.eax;	    /* family, model, stepping */
+	e->ebx = host.ebx & 0xff00; /* CLFLUSH line; APIC ID and count are the client's */
+	add(m, 2, 0, false);
+	add(m, 4, 0, true);
+	add_features(m, ok, 6, 0, false);
+	add_features(m, ok, 7, 0, true);
+	add(m, 0xa, 0, false); /* no performance monitoring */
+	e = add(m, 0xb, 0, true);
+	e->ecx = 0;
+}
+
+/* XSAVE, standard format: 512 + 64 bytes, AVX's upper halves at 576 (SDM 1 13.4). */
+static void add_xsave(struct model *m, const bool *ok)
+{
+	u32 xcr0 = supported_xcr0();
+	struct kvm_cpuid_entry2 *e = add(m, 0xd, 0, true);
+
+	e->eax = xcr0;
+	e->ebx = e->ecx = xcr0 & 4 ? 832 : 576;
+	add_features(m, ok, 0xd, 1, true);
+	if (!(xcr0 & 4))
+		return;
+	e = add(m, 0xd, 2, true);
+	e->eax = 256;
+	e->ebx = 576;
+}
+
+static void add_hypervisor(struct model *m, const bool *ok)
+{
+	struct kvm_cpuid_entry2 *e = add(m, 0x40000000, 0, false);
+
+	e->eax = 0x40000001;
+	set_text(e, "KVMKVMKVM\0\0");
+	add_features(m, ok, 0x40000001, 0, false);
+	if (host_tsc_invariant())
+		m->e[m->nr - 1].eax |= BIT(24); /* KVM_FEATURE_CLOCKSOURCE_STABLE_BIT */
+}
+
+static void add_extended(struct model *m, const bool *ok)
+{
+	struct kvm_cpuid_entry2 host, *e;
+	u32 vendor_ebx = m->e[0].ebx;
+
+	add_host(m, 0x80000000);
+	e = &m->e[m->nr - 1];
+	e->eax = 0x80000021;
+	host_leaf(0x80000001, 0, &host);
+	add_features(m, ok, 0x80000001, 0, false);
+	e = &m->e[m->nr - 1];
+	e->eax = host.eax;
+	e->ebx = host.ebx;
+	if (vendor_ebx != signature_INTEL_ebx)
+		e->edx |= m->e[1].edx & 0x0183f3ff; /* AMD and Hygon repeat these (APM 3) */
+	for (u32 leaf = 0x80000002; leaf <= 0x80000006; leaf++)
+		add_host(m, leaf);
+	e = add(m, 0x80000007, 0, false);
+	e->edx = host_tsc_invariant() ? BIT(8) : 0;
+	e = add(m, 0x80000008, 0, false);
+	e->eax = 48 << 8 | host_maxphyaddr();
+	add_features(m, ok, 0x80000021, 0, false);
+}
+
+static void build(struct model *m)
+{
+	bool ok[NR_CPUF];
+
+	find_implemented(ok);
+	m->nr = 0;
+	add_basic(m, ok);
+	add_xsave(m, ok);
+	add_hypervisor(m, ok);
+	add_extended(m, ok);
+}
+
+u64 supported_xcr0(void)
+{
+	struct kvm_cpuid_entry2 e;
+	bool ok[NR_CPUF];
+
+	find_implemented(ok);
+	if (!(bits_of(ok, 1, 0, ECX) & BIT(26)))
+		return 1;
+	host_leaf(0xd, 0, &e);
+	return e.eax & (bits_of(ok, 1, 0, ECX) & BIT(28) ? XCR0_OFFERED : 3);
+}
+
+/* ---- ioctls */
+
+static long give(struct ioc *c, const struct kvm_cpuid_entry2 *e, u32 n)
+{
+	struct kvm_cpuid2 *k = c->arg;
+
+	if (k->nent < n)
+		return -E2BIG;
+	k->nent = n;
+	return copy_out(c->uptr + sizeof(*k), e, n * sizeof(*e));
+}
+
+long sys_get_supported_cpuid(struct ioc *c)
+{
+	struct model m;
+
+	build(&m);
+	return give(c, m.e, m.nr);
+}
+
+/* What an interpreter could add beyond the host: KVM's own list. */
+long sys_get_emulated_cpuid(struct ioc *c)
+{
+	static const struct kvm_cpuid_entry2 e[] = {
+		{.function = 0, .eax = 7},
+		{.function = 1, .ecx = BIT(22)}, /* MOVBE */
+		{.function = 7, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .ecx = BIT(22)}, /* RDPID */
+	};
+
+	return give(c, e, ARRAY_SIZE(e));
+}
+
+static const struct kvm_cpuid_entry2 *find(const struct vcpu *v, u32 leaf, u32 subleaf)
+{
+	for (u32 i = 0; i < v->nr_cpuid; i++) {
+		const struct kvm_cpuid_entry2 *e = &v->cpuid[i];
+
+		if (e->function == leaf &&
+		    (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || e->index == subleaf))
+			return e;
+	}
+	return NULL;
+}
+
+bool vcpu_cpuid_bit(struct vcpu *v, u32 leaf, u32 subleaf, unsigned int reg, unsigned int bit)
+{
+	const struct kvm_cpuid_entry2 *e = find(v, leaf, subleaf);
+
+	return e && *reg_of((struct kvm_cpuid_entry2 *)e, reg) & BIT(bit);
+}
+
+static struct cpuid_entry *convert(const struct kvm_cpuid_entry2 *e, u32 n)
+{
+	struct cpuid_entry *r = calloc(n + 1, sizeof(*r));
+
+	for (u32 i = 0; r && i < n; i++)
+		r[i] = (struct cpuid_entry){
+			.leaf = e[i].function,
+			.subleaf = e[i].index,
+			.has_subleaf = e[i].flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+			.eax = e[i].eax,
+			.ebx = e[i].ebx,
+			.ecx = e[i].ecx,
+			.edx = e[i].edx,
+		};
+	return r;
+}
+
+/* Hand the chosen table to cpu/ and irq/. Without one cpu/ has the host's instructions. */
+void vcpu_cpuid_changed(struct vcpu *v)
+{
+	bool none = !v->nr_cpuid;
+
+	free(v->cpu.cpuid);
+	v->cpu.cpuid = none ? NULL : convert(v->cpuid, v->nr_cpuid);
+	v->cpu.nr_cpuid = v->cpu.cpuid ? v->nr_cpuid : 0;
+	cpu_set_features(&v->cpu);
+	if (v->lapic)
+		lapic_set_features(v->lapic, v->cpu.mmu.paging.maxphyaddr,
+				   none || vcpu_cpuid_bit(v, 1, 0, ECX, 21),
+				   none || vcpu_cpuid_bit(v, 1, 0, ECX, 24));
+}
+
+long vcpu_set_cpuid2(struct ioc *c)
+{
+	u32 n = ((struct kvm_cpuid2 *)c->arg)->nent;
+	struct kvm_cpuid_entry2 *e;
+	struct vcpu *v = c->vcpu;
+	int err;
+
+	if (n > ENTRIES_MAX)
+		return -E2BIG;
+	e = dup_in(c->uptr + sizeof(struct kvm_cpuid2), n, sizeof(*e), &err);
+	if (!e)
+		return err;
+	/* A guest that has run has looked at it: only the same again is accepted. */
+	if (v->has_run && (n != v->nr_cpuid || memcmp(e, v->cpuid, n * sizeof(*e)))) {
+		free(e);
+		return -EINVAL;
+	}
+	free(v->cpuid);
+	v->cpuid = e;
+	v->nr_cpuid = n;
+	vcpu_cpuid_changed(v);
+	return 0;
+}
+
+long vcpu_get_cpuid2(struct ioc *c)
+{
+	return give(c, c->vcpu->cpuid, c->vcpu->nr_cpuid);
+}

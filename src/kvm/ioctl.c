@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The five public calls, and the way of an ioctl from a descriptor to its handler. What the
+ * requests do is in the files of their objects; what they are called with, in ioctls.def.
+ */
+#include "kvm/ioctl.h"
+
+#include "anykvm.h"
+#include "kvm/system.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum direction { DIR_ZERO, DIR_NONE, DIR_IN, DIR_OUT, DIR_INOUT };
+
+static const struct ioctl_row {
+	u32 request;
+	u8 kind, direction;
+	ioctl_fn *fn;
+} rows[] = {
+#define IOCTL(kind, request, direction, fn) {request, OBJECT_##kind, DIR_##direction, fn},
+#include "kvm/ioctls.def"
+#undef IOCTL
+};
+
+static const struct ioctl_row *find_row(enum object_kind kind, unsigned long req)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (rows[i].request == (u32)req && rows[i].kind == kind)
+			return &rows[i];
+	return NULL;
+}
+
+/* Out of line: the argument's buffer shall not weigh on KVM_RUN's stack. */
+static NOINLINE long call_with_copy(const struct ioctl_row *row, struct ioc *c)
+{
+	u8 buf[4096] __attribute__((aligned(16)));
+	size_t size = _IOC_SIZE(row->request);
+	bool in = row->direction == DIR_IN || row->direction == DIR_INOUT;
+	long r;
+
+	if (size > sizeof(buf))
+		return -EINVAL;
+	if (in && copy_in(buf, c->uptr, size))
+		return -EFAULT;
+	if (!in)
+		memset(buf, 0, size);
+	c->arg = buf;
+	r = row->fn(c);
+	if (r >= 0 && row->direction != DIR_IN && copy_out(c->uptr, buf, size))
+		return -EFAULT;
+	return r;
+}
+
+static long call(const struct ioctl_row *row, struct ioc *c)
+{
+	long r;
+
+	if (row->direction == DIR_ZERO && c->uptr)
+		return -EINVAL;
+	if (c->vcpu)
+		pthread_mutex_lock(&c->vcpu->mutex);
+	r = row->direction >= DIR_IN ? call_with_copy(row, c) : row->fn(c);
+	if (c->vcpu)
+		pthread_mutex_unlock(&c->vcpu->mutex);
+	return r;
+}
+
+long object_ioctl(struct object *o, unsigned long req, u64 arg)
+{
+	struct ioc c = {.obj = o, .uptr = arg};
+	const struct ioctl_row *row;
+
+	switch (o->kind) {
+	case OBJECT_VM:
+		c.vm = container_of(o, struct vm, obj);
+		break;
+	case OBJECT_VCPU:
+		c.vcpu = container_of(o, struct vcpu, obj);
+		c.vm = c.vcpu->vm;
+		break;
+	default:
+		break;
+	}
+	/* A forked child has no part in its parent's VM: KVM's kvm->mm test. */
+	if (c.vm && (!*c.vm->mine || __atomic_load_n(&c.vm->dead, __ATOMIC_RELAXED)))
+		return -EIO;
+	row = find_row(o->kind, req);
+	if (!row)
+		return o->kind == OBJECT_VM || o->kind == OBJECT_STATS ? -ENOTTY : -EINVAL;
+	return call(row, &c);
+}
+
+static int result(long r)
+{
+	if (r >= 0)
+		return r;
+	errno = -r;
+	return -1;
+}
+
+PUBLIC int anykvm_open(const char *path, int flags)
+{
+	if (!path)
+		return result(-EFAULT);
+	if (strcmp(path, "/dev/kvm"))
+		return result(-ENOENT);
+	return result(system_open(flags));
+}
+
+PUBLIC int anykvm_ioctl(int fd, unsigned long req, ...)
+{
+	struct object *o = object_find(fd);
+	unsigned long arg;
+	va_list ap;
+	long r;
+
+	va_start(ap, req);
+	arg = va_arg(ap, unsigned long);
+	va_end(ap);
+	if (!o)
+		return ioctl(fd, req, arg);
+	r = object_ioctl(o, req, arg);
+	object_put(o);
+	return result(r);
+}
+
+/* Page 2 of a vCPU's pages is the VM's coalesced ring, one page for all: put it over our memfd's. */
+static void *map_vcpu(struct vcpu *v, void *addr, size_t len, int prot, int flags, int fd, off_t off)
+{
+	const off_t ring = KVM_COALESCED_MMIO_PAGE_OFFSET * PAGE_SIZE;
+	u8 *p = mmap(addr, len, prot, flags, fd, off);
+
+	if (p == MAP_FAILED || off < 0 || off > ring || (size_t)(ring - off) >= len)
+		return p;
+	if (mmap(p + (ring - off), PAGE_SIZE, prot, (flags & ~MAP_FIXED_NOREPLACE) | MAP_FIXED,
+		 v->vm->obj.own, 0) != MAP_FAILED)
+		return p;
+	munmap(p, len);
+	return MAP_FAILED;
+}
+
+PUBLIC void *anykvm_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+{
+	struct object *o = flags & MAP_ANONYMOUS ? NULL : object_find(fd);
+	void *p = MAP_FAILED;
+
+	if (!o)
+		return mmap(addr, len, prot, flags, fd, off);
+	if (o->kind == OBJECT_VCPU)
+		p = map_vcpu(container_of(o, struct vcpu, obj), addr, len, prot, flags, fd, off);
+	else
+		errno = ENODEV;
+	object_put(o);
+	return p;
+}
+
+PUBLIC int anykvm_munmap(void *addr, size_t len)
+{
+	int r = munmap(addr, len);
+
+	object_sweep();
+	return r;
+}
+
+PUBLIC int anykvm_close(int fd)
+{
+	struct object *o = object_find(fd);
+	int r = close(fd);
+
+	if (o) {
+		object_reap(o);
+		object_put(o);
+	}
+	return r;
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: MIT
+/* The table of objects: the library's only mutable global (DESIGN.md law 11). */
+#include "kvm/object.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8u
+#endif
+
+static struct {
+	pthread_mutex_t lock;
+	struct object *bucket[64];
+} table = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static struct object **bucket_of(ino_t ino)
+{
+	return &table.bucket[ino % ARRAY_SIZE(table.bucket)];
+}
+
+int fd_reopen(int fd, int flags)
+{
+	char path[32];
+	int r;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	r = open(path, flags);
+	return r < 0 ? -errno : r;
+}
+
+static int make_memfd(const char *name, size_t size)
+{
+	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+
+	if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
+		fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0)
+		return -errno;
+	/* Sealed in size: a client's ftruncate must not turn our own mapping into SIGBUS. */
+	if (ftruncate(fd, size) || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW)) {
+		int r = -errno;
+
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
+int object_create(struct object *o, enum object_kind kind, const char *name, size_t size,
+	void (*release)(struct object *o))
+{
+	struct stat st;
+	int fd = make_memfd(name, size), own;
+
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st)) {
+		close(fd);
+		return -EIO;
+	}
+	*o = (struct object){
+		.kind = kind,
+		.dev = st.st_dev,
+		.ino = st.st_ino,
+		.release = release,
+		.refs = 1,
+	};
+	/*
+	 * Leases count descriptions that were opened; memfd_create's own does not count
+	 * itself. Without /proc we keep it, and every explicit close is taken for the last.
+	 */
+	own = fd_reopen(fd, O_RDWR | O_CLOEXEC);
+	if (own >= 0)
+		close(fd);
+	o->own = own >= 0 ? own : fd;
+	return 0;
+}
+
+void object_destroy(struct object *o)
+{
+	if (o->own >= 0)
+		close(o->own);
+	o->own = -1;
+}
+
+int object_open(struct object *o, int flags)
+{
+	int fd = fd_reopen(o->own, flags & (O_ACCMODE | O_CLOEXEC));
+
+	if (fd == -EMFILE || fd == -ENFILE)
+		return fd;
+	if (fd < 0)
+		fd = fcntl(o->own, flags & O_CLOEXEC ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
+	if (fd < 0)
+		return -errno;
+	pthread_mutex_lock(&table.lock);
+	if (!o->published) {
+		struct object **b = bucket_of(o->ino);
+
+		o->next = *b;
+		*b = o;
+		o->published = true;
+	}
+	pthread_mutex_unlock(&table.lock);
+	return fd;
+}
+
+struct object *object_find(int fd)
+{
+	struct object *o;
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st))
+		return NULL;
+	pthread_mutex_lock(&table.lock);
+	for (o = *bucket_of(st.st_ino); o; o = o->next)
+		if (o->ino == st.st_ino && o->dev == st.st_dev && !o->closed)
+			break;
+	if (o)
+		o->refs++;
+	pthread_mutex_unlock(&table.lock);
+	return o;
+}
+
+void object_put(struct object *o)
+{
+	bool last;
+
+	pthread_mutex_lock(&table.lock);
+	last = !--o->refs;
+	pthread_mutex_unlock(&table.lock);
+	if (last && o->release)
+		o->release(o);
+}
+
+/* Is `own` still our file? A program may have closed descriptors that it does not know. */
+static bool own_is_ours(const struct object *o)
+{
+	struct stat st;
+
+	return o->own >= 0 && !fstat(o->own, &st) && st.st_ino == o->ino && st.st_dev == o->dev;
+}
+
+/* A write lease is granted only if no other description of the file is open. */
+static bool unused(const struct object *o)
+{
+	if (!own_is_ours(o))
+		return true;
+	if (!fcntl(o->own, F_SETLEASE, F_WRLCK)) {
+		fcntl(o->own, F_SETLEASE, F_UNLCK);
+		return true;
+	}
+	return errno != EAGAIN; /* no leases here: take it for the last */
+}
+
+void object_reap(struct object *o)
+{
+	bool drop = false, last;
+
+	if (!o->release)
+		return;
+	last = unused(o);
+	pthread_mutex_lock(&table.lock);
+	o->lingering = !last;
+	if (last && o->published && !o->closed) {
+		struct object **b = bucket_of(o->ino);
+
+		while (*b != o)
+			b = &(*b)->next;
+		*b = o->next;
+		o->closed = drop = true;
+	}
+	pthread_mutex_unlock(&table.lock);
+	if (drop)
+		object_put(o);
+}
+
+void object_sweep(void)
+{
+	struct object *found[64];
+	size_t n = 0;
+
+	pthread_mutex_lock(&table.lock);
+	for (size_t i = 0; i < ARRAY_SIZE(table.bucket); i++)
+		for (struct object *o = table.bucket[i]; o; o = o->next)
+			if (o->lingering && n < ARRAY_SIZE(found)) {
+				o->refs++;
+				found[n++] = o;
+			}
+	pthread_mutex_unlock(&table.lock);
+	while (n--) {
+		object_reap(found[n]);
+		object_put(found[n]);
+	}
+}

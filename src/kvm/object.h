@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What stands behind a file descriptor. Every KVM object is a memfd that clients hold by
+ * descriptors of their own (re-opened, not duplicated, so that a lease can tell when the
+ * last one is gone); the table maps (st_dev, st_ino) to the object, so dup, fcntl and
+ * SCM_RIGHTS need no hook. Knows nothing of what the objects do.
+ */
+#ifndef ANYKVM_KVM_OBJECT_H
+#define ANYKVM_KVM_OBJECT_H
+
+#include "base/base.h"
+
+#include <sys/types.h>
+
+enum object_kind { OBJECT_SYSTEM, OBJECT_VM, OBJECT_VCPU, OBJECT_STATS, NR_OBJECT_KINDS };
+
+struct object {
+	/* set at creation */
+	enum object_kind kind;
+	int own; /* our open file description; -1: none */
+	dev_t dev;
+	ino_t ino;
+	void (*release)(struct object *o); /* no client holds it and no call is inside; NULL: never */
+	/* under the table's lock */
+	u32 refs; /* 1 while clients hold it, and 1 per call inside */
+	bool published, closed;
+	bool lingering; /* a client closed a descriptor of it, but others or mappings were left */
+	struct object *next;
+};
+
+/*
+ * Make the memfd, `size` bytes of zeroes, shown as /memfd:NAME. 0 or -errno. The object is
+ * not in the table yet and has no client; object_destroy undoes it.
+ */
+MUSTCHECK int object_create(struct object *o, enum object_kind kind, const char *name, size_t size,
+	void (*release)(struct object *o));
+
+/* A descriptor for the client (open(2) flags: access mode and O_CLOEXEC), or -errno. */
+MUSTCHECK int object_open(struct object *o, int flags);
+
+/* Close our description. The memory is the caller's. The object is not in the table (any more). */
+void object_destroy(struct object *o);
+
+/* The object behind fd with a reference, or NULL. */
+struct object *object_find(int fd);
+void object_put(struct object *o);
+
+/*
+ * A descriptor or mapping of a client has just gone: if it was the last, take the object out
+ * of the table and drop its clients' reference. Caller has a reference of its own.
+ */
+void object_reap(struct object *o);
+
+/* The same for all objects that were not reaped when one of their descriptors was closed. */
+void object_sweep(void);
+
+/* Re-open a description of the file behind fd, or -errno. */
+int fd_reopen(int fd, int flags);
+
+#endif
