@@ -15,10 +15,15 @@
 
 #define NAME_SIZE 48
 
-struct desc {
-	struct kvm_stats_desc d;
+struct desc { /* struct kvm_stats_desc with its name, which has no size there */
+	u32 flags;
+	s16 exponent;
+	u16 size;
+	u32 offset;
+	u32 bucket_size;
 	char name[NAME_SIZE];
 };
+_Static_assert(offsetof(struct desc, name) == sizeof(struct kvm_stats_desc), "uapi");
 
 struct row {
 	const char *name;
@@ -84,10 +89,10 @@ static void fill_head(struct file *f, const struct row *r, size_t n, const char 
 	};
 	snprintf(f->id, sizeof(f->id), "%s", id);
 	for (size_t i = 0; i < n; i++) {
-		f->desc[i].d.flags = r[i].flags;
-		f->desc[i].d.exponent = r[i].exponent;
-		f->desc[i].d.size = r[i].words;
-		f->desc[i].d.offset = offset;
+		f->desc[i].flags = r[i].flags;
+		f->desc[i].exponent = r[i].exponent;
+		f->desc[i].size = r[i].words;
+		f->desc[i].offset = offset;
 		snprintf(f->desc[i].name, NAME_SIZE, "%s", r[i].name);
 		offset += 8 * r[i].words;
 	}

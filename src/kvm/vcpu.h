@@ -21,9 +21,9 @@
 	(KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC)
 
 /* vcpu->todo: atomic; what another thread asks of the owner. */
-#define TODO_INIT  BIT(0)
-#define TODO_SIPI  BIT(1)
-#define TODO_CLOCK BIT(2) /* write the kvmclock page anew */
+#define TODO_INIT  (1u << 0)
+#define TODO_SIPI  (1u << 1)
+#define TODO_CLOCK (1u << 2) /* write the kvmclock page anew */
 
 enum msr_slot {
 #define MSR(index, name, flags, reset, wmask) MSR_SLOT_##name,
