@@ -703,7 +703,8 @@ static ALWAYS_INLINE u16 insn_flags(const struct dec *d)
 static ALWAYS_INLINE void take_operands(struct dec *d, struct insn *i)
 {
 	if (d->vex && d->mode != MODE_64) {
-		d->vvvv &= 7;
+		if (!(d->attr & A_NOVVVV)) /* else legal() wants all four bits */
+			d->vvvv &= 7;
 		if (d->attr & A_Y)
 			d->rex = 0;
 	}
