@@ -39,6 +39,14 @@ static ALWAYS_INLINE struct tb *jc_lookup(struct cpu *cpu, u64 rip)
 	return j->tb;
 }
 
+static ALWAYS_INLINE u64 enter_tb(struct cpu *cpu, struct tb *tb, u64 rip, u64 fl)
+{
+	cpu->regs[GPR_RIP] = rip;
+	cpu->tbs->cur = tb;
+	cpu->insns += tb->n;
+	return tb->uop[0].fn(cpu, tb->uop, fl);
+}
+
 /* Continue at rip: chain to its block or leave to the loop. */
 static ALWAYS_INLINE u64 goto_rip(struct cpu *cpu, u64 rip, u64 fl)
 {
@@ -49,13 +57,16 @@ static ALWAYS_INLINE u64 goto_rip(struct cpu *cpu, u64 rip, u64 fl)
 		cpu->fl = fl;
 		return STOP_OK;
 	}
-	cpu->regs[GPR_RIP] = rip;
-	cpu->tbs->cur = tb;
-	cpu->insns += tb->n;
-	return tb->uop[0].fn(cpu, tb->uop, fl);
+	return enter_tb(cpu, tb, rip, fl);
 }
 
+/* base + disp: nearly all operands. The x form has an index or an FS/GS base too. */
 static ALWAYS_INLINE u64 uop_ea(const struct cpu *cpu, const struct uop *u)
+{
+	return cpu->regs[u->base] + (s64)u->disp;
+}
+
+static ALWAYS_INLINE u64 uop_eax(const struct cpu *cpu, const struct uop *u)
 {
 	return cpu->regs[u->base] + (cpu->regs[u->index] << u->scale) + (s64)u->disp +
 		cpu->ea_base[u->seg];
@@ -83,11 +94,13 @@ struct uop_choice {
 	const struct cpu *cpu;
 	const struct insn *i;
 	const struct insn_row *row;
+	bool eax; /* the operand needs uop_eax */
 	bool mem; /* fast memory operands are possible (64-bit mode, 64-bit addresses) */
 };
 uop_fn *uop_alu(const struct uop_choice *c, struct uop *u);
 uop_fn *uop_move(const struct uop_choice *c, struct uop *u);
 uop_fn *uop_branch(const struct uop_choice *c, struct uop *u);
+uop_fn *uop_flags(const struct uop_choice *c, struct uop *u);
 uop_fn *uop_native(struct cpu *cpu, const struct uop_choice *c, struct uop *u);
 
 /* Byte offset in regs[] of general register n as an operand of `size` bytes. */

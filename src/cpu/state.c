@@ -5,7 +5,9 @@
  * all that the interpreter wants to have at hand.
  */
 #include "cpu/debug.h"
+#include "cpu/native.h"
 #include "cpu/system.h"
+#include "cpu/tb.h"
 
 #include <string.h>
 
@@ -213,5 +215,8 @@ int cpu_init(struct cpu *cpu, struct mem *mem, const struct cpu_ops *ops, void *
 
 void cpu_free(struct cpu *cpu)
 {
+	tb_cache_destroy(cpu);
+	native_destroy(cpu->native);
+	cpu->native = NULL;
 	mmu_free(&cpu->mmu);
 }

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "cpu/native.h"
+
 #define HASH_BITS  16
 #define HASH_SIZE  (1u << HASH_BITS)
 #define ARENA_SIZE (96ul << 20)
@@ -297,6 +299,19 @@ static u32 tb_hash(gpa_t gpa, u32 bits)
 	return h >> (64 - HASH_BITS);
 }
 
+/* make_tb, or again after the thunk cache was flushed under it: older blocks hold stale thunks. */
+static struct tb *make_current(struct cpu *cpu, const struct fetch *f, const struct build *b,
+	const struct fetch *second, u32 bits)
+{
+	struct tb *tb = make_tb(cpu, f, b, second, bits);
+
+	if (cpu->native->generation == cpu->tbs->native_generation)
+		return tb;
+	cpu->tbs->native_generation = cpu->native->generation;
+	tb_flush_all(cpu);
+	return make_tb(cpu, f, b, second, bits);
+}
+
 static enum stop build(struct cpu *cpu, const struct fetch *f, u32 bits, struct tb **out)
 {
 	struct tb_cache *c = cpu->tbs;
@@ -307,9 +322,9 @@ static enum stop build(struct cpu *cpu, const struct fetch *f, u32 bits, struct 
 	TRY(decode_block(cpu, f, &b, &second));
 	if (c->used + TB_MAX_SIZE > ARENA_SIZE)
 		tb_flush_all(cpu);
+	*out = make_current(cpu, f, &b, &second, bits);
 	if (!watch_page(cpu, f->gpa) || (second.hva && !watch_page(cpu, second.gpa)))
 		return cpu_fail(cpu, "out of memory");
-	*out = make_tb(cpu, f, &b, &second, bits);
 	(*out)->hash_next = *head;
 	*head = *out;
 	cpu->stat_tb_built++;

@@ -75,7 +75,7 @@ struct tb_cache {
 	u64 salt; /* mmu epoch << 8 | TBM_* in force */
 	struct tb *cur; /* block being run */
 	bool written;	/* a store hit the block being run */
-	bool in_threaded;
+	u32 native_generation; /* of the thunks that the blocks point at */
 	struct jc_entry jc[JC_SIZE];
 	struct tb **hash;
 	u8 *arena;

@@ -135,7 +135,8 @@ static ALWAYS_INLINE u64 load(const void *p, unsigned int size)
 	return v;
 }
 
-/* Forms: rr, ri, rm (register with memory source), mr, mi. W: the destination is written. */
+/* Forms: rr, ri, rm (register with memory source), mr, mi; the last three also with the
+   longer address computation (x). W: the destination is written. */
 #define FORMS(op, size, W)                                                                \
 	static u64 op##size##_rr(struct cpu *cpu, const struct uop *u, u64 fl)            \
 	{                                                                                 \
@@ -152,10 +153,11 @@ static ALWAYS_INLINE u64 load(const void *p, unsigned int size)
 		if (W)                                                                    \
 			widen(d, size);                                                   \
 		NEXT(u, fl);                                                              \
-	}                                                                                 \
-	static u64 op##size##_rm(struct cpu *cpu, const struct uop *u, u64 fl)            \
+	}
+#define MEM_FORMS(op, size, W, x)                                                         \
+	static u64 op##size##_rm##x(struct cpu *cpu, const struct uop *u, u64 fl)            \
 	{                                                                                 \
-		void *d = REGP(cpu, u->dst), *p = tlb_read(cpu, uop_ea(cpu, u), size);    \
+		void *d = REGP(cpu, u->dst), *p = tlb_read(cpu, uop_ea##x(cpu, u), size);    \
 		if (unlikely(!p))                                                         \
 			return uop_slow(cpu, u, fl);                                      \
 		fl = op##_core(d, load(p, size), size, fl);                               \
@@ -163,25 +165,26 @@ static ALWAYS_INLINE u64 load(const void *p, unsigned int size)
 			widen(d, size);                                                   \
 		NEXT(u, fl);                                                              \
 	}                                                                                 \
-	static u64 op##size##_mr(struct cpu *cpu, const struct uop *u, u64 fl)            \
+	static u64 op##size##_mr##x(struct cpu *cpu, const struct uop *u, u64 fl)            \
 	{                                                                                 \
-		u64 ea = uop_ea(cpu, u);                                                  \
+		u64 ea = uop_ea##x(cpu, u);                                                  \
 		void *p = W ? tlb_write(cpu, ea, size) : tlb_read(cpu, ea, size);         \
 		if (unlikely(!p))                                                         \
 			return uop_slow(cpu, u, fl);                                      \
 		fl = op##_core(p, load(REGP(cpu, u->src), size), size, fl);               \
 		NEXT(u, fl);                                                              \
 	}                                                                                 \
-	static u64 op##size##_mi(struct cpu *cpu, const struct uop *u, u64 fl)            \
+	static u64 op##size##_mi##x(struct cpu *cpu, const struct uop *u, u64 fl)            \
 	{                                                                                 \
-		u64 ea = uop_ea(cpu, u);                                                  \
+		u64 ea = uop_ea##x(cpu, u);                                                  \
 		void *p = W ? tlb_write(cpu, ea, size) : tlb_read(cpu, ea, size);         \
 		if (unlikely(!p))                                                         \
 			return uop_slow(cpu, u, fl);                                      \
 		fl = op##_core(p, u->imm, size, fl);                                      \
 		NEXT(u, fl);                                                              \
 	}
-#define FORMS4(op, W) FORMS(op, 1, W) FORMS(op, 2, W) FORMS(op, 4, W) FORMS(op, 8, W)
+#define FORMS3(op, size, W) FORMS(op, size, W) MEM_FORMS(op, size, W, ) MEM_FORMS(op, size, W, x)
+#define FORMS4(op, W) FORMS3(op, 1, W) FORMS3(op, 2, W) FORMS3(op, 4, W) FORMS3(op, 8, W)
 
 FORMS4(add, 1)
 FORMS4(or, 1)
@@ -204,7 +207,7 @@ FORMS4(test, 0)
 	}                                                                                 \
 	static u64 op##size##_m##suffix(struct cpu *cpu, const struct uop *u, u64 fl)     \
 	{                                                                                 \
-		void *p = tlb_write(cpu, uop_ea(cpu, u), size);                           \
+		void *p = tlb_write(cpu, uop_eax(cpu, u), size);                           \
 		if (unlikely(!p))                                                         \
 			return uop_slow(cpu, u, fl);                                      \
 		fl = op##_core(p, COUNT, size, fl);                                       \
@@ -245,7 +248,7 @@ UNARY4(ror, c, cpu->regs[GPR_RCX])
 	}                                                                                 \
 	static u64 imul##size##_rm(struct cpu *cpu, const struct uop *u, u64 fl)          \
 	{                                                                                 \
-		T *d = REGP(cpu, u->dst), *p = tlb_read(cpu, uop_ea(cpu, u), size);       \
+		T *d = REGP(cpu, u->dst), *p = tlb_read(cpu, uop_eax(cpu, u), size);       \
 		if (unlikely(!p))                                                         \
 			return uop_slow(cpu, u, fl);                                      \
 		fl = imul##size(d, *d, *p);                                               \
@@ -283,13 +286,14 @@ IMUL(8, u64)
 BT(4, u32, "l")
 BT(8, u64, "q")
 
-enum form { RR, RI, RM, MR, MI, NR_FORMS };
+enum form { RR, RI, RM, MR, MI, RMX, MRX, MIX, NR_FORMS };
 
+#define FORM_ROW(o) {o##_rr, o##_ri, o##_rm, o##_mr, o##_mi, o##_rmx, o##_mrx, o##_mix}
 #define TABLE(o) {                                                                        \
-		{o##1_rr, o##1_ri, o##1_rm, o##1_mr, o##1_mi},                            \
-		{o##2_rr, o##2_ri, o##2_rm, o##2_mr, o##2_mi},                            \
-		{o##4_rr, o##4_ri, o##4_rm, o##4_mr, o##4_mi},                            \
-		{o##8_rr, o##8_ri, o##8_rm, o##8_mr, o##8_mi}}
+		FORM_ROW(o##1),                            \
+		FORM_ROW(o##2),                            \
+		FORM_ROW(o##4),                            \
+		FORM_ROW(o##8)}
 #define TABLE1(o, x)                                                                      \
 	{{o##1_r##x, o##1_m##x}, {o##2_r##x, o##2_m##x}, {o##4_r##x, o##4_m##x}, {o##8_r##x, o##8_m##x}}
 
@@ -343,7 +347,7 @@ static uop_fn *choose_two(const struct uop_choice *c, struct uop *u, unsigned in
 	if (!mem)
 		form = b->kind == OPND_I ? RI : RR;
 	else
-		form = a->kind != OPND_E ? RM : b->kind == OPND_I ? MI : MR;
+		form = (a->kind != OPND_E ? RM : b->kind == OPND_I ? MI : MR) + (c->eax ? 3 : 0);
 	if (!(mem && a->kind == OPND_E))
 		u->dst = opnd_off(c->i, a, size);
 	if (b->kind != OPND_I && !(mem && b->kind == OPND_E))

@@ -76,7 +76,7 @@ static u64 jmp_r(struct cpu *cpu, const struct uop *u, u64 fl)
 
 static u64 jmp_m(struct cpu *cpu, const struct uop *u, u64 fl)
 {
-	u64 *p = tlb_read(cpu, uop_ea(cpu, u), 8);
+	u64 *p = tlb_read(cpu, uop_eax(cpu, u), 8);
 
 	return likely(p) ? goto_rip(cpu, *p, fl) : uop_slow(cpu, u, fl);
 }
@@ -94,7 +94,7 @@ static u64 call_r(struct cpu *cpu, const struct uop *u, u64 fl)
 
 static u64 call_m(struct cpu *cpu, const struct uop *u, u64 fl)
 {
-	u64 sp, *p = push_return(cpu, &sp), *m = tlb_read(cpu, uop_ea(cpu, u), 8), target;
+	u64 sp, *p = push_return(cpu, &sp), *m = tlb_read(cpu, uop_eax(cpu, u), 8), target;
 
 	if (unlikely(!p || !m))
 		return uop_slow(cpu, u, fl);

@@ -26,35 +26,36 @@ static ALWAYS_INLINE void put(void *reg, unsigned int size, u64 v)
 	{                                                                                 \
 		put(REGP(cpu, u->dst), size, u->imm);                                     \
 		NEXT(u, fl);                                                              \
-	}                                                                                 \
-	static u64 mov##size##_rm(struct cpu *cpu, const struct uop *u, u64 fl)           \
+	}
+#define MOV_MEM(size, x)                                                                  \
+	static u64 mov##size##_rm##x(struct cpu *cpu, const struct uop *u, u64 fl)           \
 	{                                                                                 \
-		T##size *p = tlb_read(cpu, uop_ea(cpu, u), size);                         \
+		T##size *p = tlb_read(cpu, uop_ea##x(cpu, u), size);                         \
 		if (unlikely(!p))                                                         \
 			return uop_slow(cpu, u, fl);                                      \
 		put(REGP(cpu, u->dst), size, *p);                                         \
 		NEXT(u, fl);                                                              \
 	}                                                                                 \
-	static u64 mov##size##_mr(struct cpu *cpu, const struct uop *u, u64 fl)           \
+	static u64 mov##size##_mr##x(struct cpu *cpu, const struct uop *u, u64 fl)           \
 	{                                                                                 \
-		T##size *p = tlb_write(cpu, uop_ea(cpu, u), size);                        \
+		T##size *p = tlb_write(cpu, uop_ea##x(cpu, u), size);                        \
 		if (unlikely(!p))                                                         \
 			return uop_slow(cpu, u, fl);                                      \
 		*p = *(T##size *)REGP(cpu, u->src);                                       \
 		NEXT(u, fl);                                                              \
 	}                                                                                 \
-	static u64 mov##size##_mi(struct cpu *cpu, const struct uop *u, u64 fl)           \
+	static u64 mov##size##_mi##x(struct cpu *cpu, const struct uop *u, u64 fl)           \
 	{                                                                                 \
-		T##size *p = tlb_write(cpu, uop_ea(cpu, u), size);                        \
+		T##size *p = tlb_write(cpu, uop_ea##x(cpu, u), size);                        \
 		if (unlikely(!p))                                                         \
 			return uop_slow(cpu, u, fl);                                      \
 		*p = u->imm;                                                              \
 		NEXT(u, fl);                                                              \
 	}
-MOV(1)
-MOV(2)
-MOV(4)
-MOV(8)
+MOV(1) MOV_MEM(1, ) MOV_MEM(1, x)
+MOV(2) MOV_MEM(2, ) MOV_MEM(2, x)
+MOV(4) MOV_MEM(4, ) MOV_MEM(4, x)
+MOV(8) MOV_MEM(8, ) MOV_MEM(8, x)
 
 /* MOVZX and MOVSX: destination size d, source type S. */
 #define EXTEND(name, d, S, n)                                                             \
@@ -65,7 +66,7 @@ MOV(8)
 	}                                                                                 \
 	static u64 name##_m(struct cpu *cpu, const struct uop *u, u64 fl)                 \
 	{                                                                                 \
-		S *p = tlb_read(cpu, uop_ea(cpu, u), n);                                  \
+		S *p = tlb_read(cpu, uop_eax(cpu, u), n);                                  \
 		if (unlikely(!p))                                                         \
 			return uop_slow(cpu, u, fl);                                      \
 		put(REGP(cpu, u->dst), d, (s64)*p);                                       \
@@ -218,8 +219,10 @@ static u64 cdq(struct cpu *cpu, const struct uop *u, u64 fl)
 
 /* ---- choice ---- */
 
-#define MOV_ROW(size) {mov##size##_rr, mov##size##_ri, mov##size##_rm, mov##size##_mr, mov##size##_mi}
-static uop_fn *const mov_table[4][5] = {MOV_ROW(1), MOV_ROW(2), MOV_ROW(4), MOV_ROW(8)};
+#define MOV_ROW(size)                                                                     \
+	{mov##size##_rr, mov##size##_ri, mov##size##_rm, mov##size##_mr, mov##size##_mi,  \
+		mov##size##_rmx, mov##size##_mrx, mov##size##_mix}
+static uop_fn *const mov_table[4][8] = {MOV_ROW(1), MOV_ROW(2), MOV_ROW(4), MOV_ROW(8)};
 
 static uop_fn *choose_mov(const struct uop_choice *c, struct uop *u)
 {
@@ -234,11 +237,11 @@ static uop_fn *choose_mov(const struct uop_choice *c, struct uop *u)
 		u->dst = a->kind == OPND_FIX ? 8 * a->fixed
 					     : uop_reg(c->i, a->kind == OPND_E ? c->i->rm : c->i->reg, size);
 	if (b->kind == OPND_I)
-		return mov_table[k][to_mem ? 4 : 1];
+		return mov_table[k][!to_mem ? 1 : c->eax ? 7 : 4];
 	if (!(mem && !to_mem))
 		u->src = b->kind == OPND_FIX ? 8 * b->fixed
 					     : uop_reg(c->i, b->kind == OPND_E ? c->i->rm : c->i->reg, size);
-	return mov_table[k][to_mem ? 3 : mem ? 2 : 0];
+	return mov_table[k][!mem ? 0 : (to_mem ? 3 : 2) + (c->eax ? 3 : 0)];
 }
 
 static uop_fn *choose_extend(const struct uop_choice *c, struct uop *u, bool is_signed)

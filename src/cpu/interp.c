@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: MIT
+/*
+ * cpu_run: the loop around the threaded interpreter, and its slow path. Requests from
+ * outside and events are taken between blocks (run_events); single steps go one by one.
+ */
+#include "cpu/interp.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "cpu/debug.h"
+#include "cpu/native.h"
+#include "cpu/step.h"
+
+/* ---- the slow path of a handler: cpu_exec in the processor's environment ---- */
+
+/* An instruction stopped: describe it for the caller of cpu_run. */
+static void note_stop(struct cpu *cpu, const struct insn *i, const struct env_cpu *e)
+{
+	cpu->exit->insn = *i;
+	cpu->exit->fault.stage = e->fault.stage;
+	cpu->exit->fault.access = e->fault.access;
+	cpu->exit->fault.gpa = e->fault.gpa;
+	cpu->exit->fault.gva = e->fault.gva;
+	cpu->exit->fault.len = e->fault.len;
+	cpu->exit->fault.n = e->fault.n;
+	memcpy(cpu->exit->fault.x, e->fault.x, e->fault.n * sizeof(e->fault.x[0]));
+}
+
+static enum stop exec_one(struct cpu *cpu, const struct insn *i)
+{
+	struct env_cpu e;
+	enum stop stop;
+
+	env_cpu_init(&e, cpu);
+	stop = cpu_exec(cpu, i, &e.env);
+	if (unlikely(stop != STOP_OK))
+		note_stop(cpu, i, &e);
+	return stop;
+}
+
+/* Run the instruction of u; what cannot go on inside the block has been left in cpu. */
+static NOINLINE enum stop slow_exec(struct cpu *cpu, const struct uop *u, u64 fl)
+{
+	const struct tb *tb = cpu->tbs->cur;
+	unsigned int k = u - tb->uop;
+	enum stop stop;
+
+	cpu->fl = fl;
+	cpu->rip = cpu->regs[GPR_RIP] + u->off;
+	stop = exec_one(cpu, &tb->insn[k]);
+	if (stop != STOP_OK && stop != STOP_LEAVE)
+		cpu->insns -= tb->n - k;
+	return stop;
+}
+
+u64 uop_slow(struct cpu *cpu, const struct uop *u, u64 fl)
+{
+	u64 next = cpu->regs[GPR_RIP] + u->off + u->len;
+	enum stop stop = slow_exec(cpu, u, fl);
+
+	if (unlikely(stop != STOP_OK))
+		return stop;
+	if (unlikely(cpu->rip != next || cpu->tbs->written || u[1].fn == uop_end)) {
+		cpu->insns -= cpu->tbs->cur->n - (u - cpu->tbs->cur->uop) - 1;
+		return STOP_OK;
+	}
+	NEXT(u, cpu->fl);
+}
+
+u64 uop_end(struct cpu *cpu, const struct uop *u, u64 fl)
+{
+	return goto_rip(cpu, cpu->regs[GPR_RIP] + u->off, fl);
+}
+
+/* ---- the loop ---- */
+
+/* What the jump cache's entries and the blocks depend on besides rip. */
+static u64 current_salt(const struct cpu *cpu)
+{
+	bool ac = (cpu->cr0 & CR0_AM) && (cpu->eflags & EFL_AC) && cpu->cpl == 3;
+
+	return (u64)cpu->mmu.epoch << 8 | cpu->mode | (ac ? TBM_SLOW : 0) |
+		(cpu->cpl == 3 ? TBM_USER : 0);
+}
+
+static enum stop run_block(struct cpu *cpu)
+{
+	struct tb_cache *c = cpu->tbs;
+	struct jc_entry *j;
+	struct tb *tb;
+	u64 stop;
+
+	c->salt = current_salt(cpu);
+	c->written = false;
+	j = &c->jc[jc_index(cpu->rip)];
+	if (j->rip == cpu->rip && j->salt == c->salt && tb_same(j->tb)) {
+		tb = j->tb;
+	} else {
+		TRY(tb_find(cpu, &tb));
+		c->salt = current_salt(cpu); /* a fetch may have set A bits only; epoch stays */
+		*j = (struct jc_entry){cpu->rip, c->salt, tb};
+	}
+	c->cur = tb;
+	cpu->regs[GPR_RIP] = cpu->rip;
+	cpu->insns += tb->n;
+	stop = tb->uop[0].fn(cpu, tb->uop, cpu->fl);
+	c->cur = NULL;
+	return stop;
+}
+
+/* One instruction with everything that can be pending around it (TF, shadow, breakpoints). */
+static enum stop run_step(struct cpu *cpu)
+{
+	bool tf = cpu->eflags & EFL_TF, shadow = cpu->shadow, shadow_ss = cpu->shadow_ss;
+	struct insn i;
+	enum stop stop;
+
+	TRY(debug_check_fetch(cpu));
+	TRY(tb_fetch_one(cpu, &i));
+	cpu->shadow = cpu->shadow_ss = false;
+	cpu->data_hits = 0;
+	stop = exec_one(cpu, &i);
+	if (stop != STOP_OK && stop != STOP_LEAVE) {
+		cpu->shadow = shadow;
+		cpu->shadow_ss = shadow_ss;
+		return stop;
+	}
+	cpu->insns++;
+	if (shadow && cpu->shadow && insn_op(&i) == OP_STI)
+		cpu->shadow = false; /* only the first of several STIs blocks */
+	cpu->eflags &= ~EFL_RF;
+	cpu_update(cpu);
+	return step_after(cpu, tf, stop);
+}
+
+/* A request is set: take events. STOP_LEAVE: cpu->leave says why to leave cpu_run. */
+static enum stop run_events(struct cpu *cpu)
+{
+	int vector;
+
+	if (cpu->request & REQ_KICK) {
+		cpu_unrequest(cpu, REQ_KICK);
+		cpu->leave = LEAVE_KICK;
+		return STOP_LEAVE;
+	}
+	if (cpu->request & REQ_FLUSH) {
+		cpu_unrequest(cpu, REQ_FLUSH);
+		mmu_flush_writes(&cpu->mmu);
+	}
+	if ((cpu->request & REQ_EVENT) && cpu->event.pending)
+		return cpu_inject(cpu);
+	if ((cpu->request & cpu->request_mask & REQ_SMI))
+		return cpu_enter_smm(cpu);
+	if ((cpu->request & cpu->request_mask & REQ_NMI) && cpu->nmi_pending) {
+		cpu->nmi_pending--;
+		return cpu_deliver(cpu, EVENT_NMI, &(struct exception){.vector = EXC_NMI});
+	}
+	if (!(cpu->request & cpu->request_mask & REQ_IRQ))
+		return STOP_OK;
+	cpu_unrequest(cpu, REQ_IRQ); /* before looking: a later one sets it again */
+	vector = cpu->ops->irq_ack(cpu);
+	if (vector < 0)
+		return STOP_OK;
+	if (cpu->ops->irq_pending(cpu))
+		cpu_request(cpu, REQ_IRQ);
+	return cpu_deliver(cpu, EVENT_IRQ, &(struct exception){.vector = vector});
+}
+
+static enum cpu_leave stop_reason(const struct cpu *cpu, enum stop stop)
+{
+	switch (stop) {
+	case STOP_NPF:
+		return cpu->exit->fault.stage == FAULT_FINAL ? LEAVE_NPF : LEAVE_FETCH;
+	case STOP_PIO:
+		return LEAVE_PIO;
+	case STOP_LEAVE:
+		return cpu->leave;
+	default:
+		return LEAVE_FAIL;
+	}
+}
+
+void cpu_run(struct cpu *cpu, struct cpu_exit *exit)
+{
+	enum stop stop;
+
+	cpu->exit = exit;
+	do {
+		exit->fault.stage = FAULT_NONE;
+		stop = STOP_OK;
+		if (unlikely(cpu->request & (cpu->request_mask | REQ_KICK | REQ_FLUSH | REQ_EVENT)))
+			stop = run_events(cpu);
+		if (stop == STOP_OK)
+			stop = cpu->request & REQ_STEP ? run_step(cpu) : run_block(cpu);
+		if (stop == STOP_EXC)
+			stop = step_intercept(cpu) ? STOP_LEAVE
+						    : cpu_deliver(cpu, EVENT_EXC, &cpu->exc);
+	} while (stop == STOP_OK);
+	exit->reason = stop_reason(cpu, stop);
+	exit->exc = cpu->exc;
+	exit->msr = cpu->leave_msr;
+	exit->why = cpu->fail;
+	cpu->exit = NULL;
+}
+
+int cpu_attach(struct cpu *cpu)
+{
+	int err;
+
+	if (!cpu->tbs) {
+		err = tb_cache_create(cpu);
+		if (err)
+			return err;
+		cpu->mmu.watched = tb_page_has_code;
+		cpu->mmu.opaque = cpu;
+	}
+	if (!cpu->native) {
+		cpu->native = native_create();
+		if (!cpu->native)
+			return -ENOMEM;
+	}
+	err = mmu_attach(&cpu->mmu);
+	if (err)
+		return err;
+	if (cpu->mmu.slots->generation != cpu->slots_generation) {
+		tb_flush_all(cpu);
+		cpu->slots_generation = cpu->mmu.slots->generation;
+	}
+	cpu_update(cpu);
+	return 0;
+}
+
+void cpu_detach(struct cpu *cpu)
+{
+	mmu_detach(&cpu->mmu);
+}

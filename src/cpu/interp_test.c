@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The threaded interpreter: chaining, requests, and code that changes under it
+ * (TESTING.md 56: same page, next instruction, another alias, written by the VMM).
+ */
+#include "cpu/guest_test.h"
+
+GUEST(sum, "xor %eax, %eax; mov $1000, %ecx; 1: add %rcx, %rax; dec %ecx; jnz 1b; hlt")
+GUEST(calls, "mov $0, %eax; mov $10, %ecx; 1: call 2f; loop 1b; hlt; 2: add $3, %eax; ret")
+GUEST(flags, "mov $0x7fffffff, %eax; add $1, %eax; seto %bl; sets %bh; setc %cl; setz %ch; "
+	     "mov $5, %rdx; cmp $7, %rdx; setl %dl; pushf; pop %rsi; hlt")
+GUEST(memory, "mov $0x100000, %rbx; movq $5, (%rbx); addq $7, (%rbx); mov (%rbx), %rax; "
+	      "mov $2, %ecx; mov %rax, 8(%rbx,%rcx,8); movzbl 24(%rbx), %edx; "
+	      "movl $0xfffffff0, 0xffc(%rbx); incl 0xffe(%rbx); mov 0xffe(%rbx), %esi; hlt")
+GUEST(string, "mov $0x100000, %rdi; mov $0x5a, %al; mov $10000, %ecx; rep stosb; "
+	      "mov $0x100000, %rsi; mov $0x180000, %rdi; mov $1250, %ecx; rep movsq; "
+	      "mov $0x180000, %rsi; mov $0x100000, %rdi; mov $10000, %ecx; repe cmpsb; "
+	      "sete %bl; hlt")
+/* patches the immediate of the next instruction (b8 imm32 at 1f) */
+GUEST(smc_next, "lea 1f(%rip), %rbx; mov $1, %edx; movl $0x1234, 1(%rbx); 1: mov $1, %eax; hlt")
+/* calls a function, patches it through another alias of the page, calls it again */
+GUEST(smc_alias, "call 2f; mov %eax, %esi; lea 2f(%rip), %rbx; mov $0xffff800000000000, %rdx; "
+		 "movl $77, 1(%rbx,%rdx); call 2f; hlt; .balign 64; 2: mov $1, %eax; ret")
+GUEST(spin, "1: inc %rax; jmp 1b")
+GUEST(wait_patch, "1: mov $0, %eax; test %eax, %eax; jz 1b; hlt")
+GUEST(div_zero, "xor %ecx, %ecx; mov $1, %eax; div %ecx; hlt")
+GUEST(no_ram, "mov $0x40000000, %rbx; mov 0x10(%rbx), %eax; hlt")
+GUEST(port, "mov $0x3f8, %dx; mov $0x41, %al; out %al, %dx; hlt")
+
+static void run_to_hlt(struct guest *g)
+{
+	assert_int_equal(guest_run(g), LEAVE_HLT);
+}
+
+static void counts_and_chains(void **state)
+{
+	struct guest *g = guest_create();
+
+	(void)state;
+	guest_load(g, sum);
+	run_to_hlt(g);
+	assert_int_equal(g->cpu.regs[GPR_RAX], 500500);
+	assert_int_equal(g->cpu.rip, CODE + (sum_end - sum_code));
+	assert_int_equal(g->cpu.insns, 2 + 3000 + 1);
+	guest_destroy(g);
+}
+
+static void calls_and_returns(void **state)
+{
+	struct guest *g = guest_create();
+
+	(void)state;
+	guest_load(g, calls);
+	run_to_hlt(g);
+	assert_int_equal(g->cpu.regs[GPR_RAX], 30);
+	assert_int_equal(g->cpu.regs[GPR_RSP], STACK);
+	guest_destroy(g);
+}
+
+static void flags_are_the_hosts(void **state)
+{
+	struct guest *g = guest_create();
+
+	(void)state;
+	guest_load(g, flags);
+	run_to_hlt(g);
+	assert_int_equal(g->cpu.regs[GPR_RBX] & 0xffff, 0x0101);
+	assert_int_equal(g->cpu.regs[GPR_RCX] & 0xffff, 0);
+	assert_int_equal(g->cpu.regs[GPR_RDX] & 0xff, 1);
+	assert_int_equal(g->cpu.regs[GPR_RSI], 0x93); /* 5 - 7: SF AF CF */
+	guest_destroy(g);
+}
+
+static void memory_operands(void **state)
+{
+	struct guest *g = guest_create();
+
+	(void)state;
+	guest_load(g, memory);
+	run_to_hlt(g);
+	assert_int_equal(g->cpu.regs[GPR_RAX], 12);
+	assert_int_equal(g->cpu.regs[GPR_RDX], 12);
+	assert_int_equal(g->cpu.regs[GPR_RSI], 0x10000); /* crosses a page: 0xffff + 1 */
+	guest_destroy(g);
+}
+
+static void strings_by_the_page(void **state)
+{
+	struct guest *g = guest_create();
+
+	(void)state;
+	guest_load(g, string);
+	run_to_hlt(g);
+	assert_int_equal(g->cpu.regs[GPR_RBX] & 0xff, 1);
+	assert_int_equal(g->cpu.regs[GPR_RCX], 0);
+	assert_int_equal(g->cpu.regs[GPR_RDI], DATA + 10000);
+	assert_int_equal(g->ram[0x180000 + 9999], 0x5a);
+	guest_destroy(g);
+}
+
+static void next_instruction_changed(void **state)
+{
+	struct guest *g = guest_create();
+
+	(void)state;
+	guest_load(g, smc_next);
+	run_to_hlt(g);
+	assert_int_equal(g->cpu.regs[GPR_RAX], 0x1234);
+	guest_destroy(g);
+}
+
+static void changed_through_alias(void **state)
+{
+	struct guest *g = guest_create();
+
+	(void)state;
+	guest_load(g, smc_alias);
+	run_to_hlt(g);
+	assert_int_equal(g->cpu.regs[GPR_RSI], 1);
+	assert_int_equal(g->cpu.regs[GPR_RAX], 77);
+	guest_destroy(g);
+}
+
+#include <pthread.h>
+#include <unistd.h>
+
+static void *patch_later(void *arg)
+{
+	struct guest *g = arg;
+
+	usleep(20000);
+	*(volatile u8 *)(g->ram + CODE + 1) = 1; /* as a disk's DMA would */
+	return NULL;
+}
+
+static void changed_by_the_vmm(void **state)
+{
+	struct guest *g = guest_create();
+	pthread_t t;
+
+	(void)state;
+	guest_load(g, wait_patch);
+	assert_int_equal(pthread_create(&t, NULL, patch_later, g), 0);
+	run_to_hlt(g);
+	assert_int_equal(g->cpu.regs[GPR_RAX], 1);
+	pthread_join(t, NULL);
+	guest_destroy(g);
+}
+
+static void *kick_later(void *arg)
+{
+	usleep(20000);
+	cpu_request(&((struct guest *)arg)->cpu, REQ_KICK);
+	return NULL;
+}
+
+static void endless_loop_is_kicked(void **state)
+{
+	struct guest *g = guest_create();
+	pthread_t t;
+
+	(void)state;
+	guest_load(g, spin);
+	assert_int_equal(pthread_create(&t, NULL, kick_later, g), 0);
+	assert_int_equal(guest_run(g), LEAVE_KICK);
+	assert_true(g->cpu.regs[GPR_RAX] > 1000);
+	pthread_join(t, NULL);
+	guest_destroy(g);
+}
+
+/* No IDT: #DE becomes a triple fault, and never a host exception (TESTING.md 71). */
+static void division_by_zero(void **state)
+{
+	struct guest *g = guest_create();
+
+	(void)state;
+	guest_load(g, div_zero);
+	g->cpu.idtr.limit = 0;
+	assert_int_equal(guest_run(g), LEAVE_SHUTDOWN);
+	guest_destroy(g);
+}
+
+/* T02's first half: the fault carries GPA, GVA and rights; nothing has changed. */
+static void second_stage_fault(void **state)
+{
+	struct guest *g = guest_create();
+	u64 *pdpt = (u64 *)(g->ram + PAGES + 0x1000);
+
+	(void)state;
+	pdpt[1] = 0x40000000 | 0x87; /* 1 GiB page, identity: no slot behind it */
+	guest_load(g, no_ram);
+	assert_int_equal(guest_run(g), LEAVE_NPF);
+	assert_int_equal(g->exit.fault.stage, FAULT_FINAL);
+	assert_int_equal(g->exit.fault.gpa.v, 0x40000010);
+	assert_int_equal(g->exit.fault.n, 1);
+	assert_int_equal(g->exit.fault.x[0].gva.v, 0x40000010);
+	assert_int_equal(g->exit.fault.x[0].len, 4);
+	assert_true(g->exit.fault.x[0].rights & MMU_R);
+	assert_int_equal(g->cpu.rip, CODE + 7);
+	assert_int_equal(g->cpu.regs[GPR_RAX], 0);
+	guest_destroy(g);
+}
+
+static void port_access_leaves(void **state)
+{
+	struct guest *g = guest_create();
+
+	(void)state;
+	guest_load(g, port);
+	assert_int_equal(guest_run(g), LEAVE_PIO);
+	assert_int_equal(g->exit.fault.gpa.v, 0x3f8);
+	assert_int_equal(insn_op(&g->exit.insn), OP_OUT);
+	guest_destroy(g);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(counts_and_chains),
+		cmocka_unit_test(calls_and_returns),
+		cmocka_unit_test(flags_are_the_hosts),
+		cmocka_unit_test(memory_operands),
+		cmocka_unit_test(strings_by_the_page),
+		cmocka_unit_test(next_instruction_changed),
+		cmocka_unit_test(changed_through_alias),
+		cmocka_unit_test(changed_by_the_vmm),
+		cmocka_unit_test(endless_loop_is_kicked),
+		cmocka_unit_test(division_by_zero),
+		cmocka_unit_test(second_stage_fault),
+		cmocka_unit_test(port_access_leaves),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
