@@ -28,7 +28,10 @@ void iobus_destroy(struct iobus *b); /* destroys the devices too */
  */
 MUSTCHECK int iobus_add(struct iobus *b, u64 addr, u64 len, const struct iodev_ops *ops, void *dev);
 
-/* Remove by dev pointer. 0 or -ENOENT. Returns when no thread is inside the device any more. */
+/*
+ * Remove all ranges of dev and destroy it. 0, -ENOENT or -ENOMEM. Caller holds vm->lock, and is
+ * not inside any device: returns when no thread is inside the device any more.
+ */
 int iobus_remove(struct iobus *b, void *dev);
 
 /* One access of 1..8 bytes. 0 = a device took it, -EOPNOTSUPP = nobody. Any thread. */

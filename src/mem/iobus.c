@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The in-process device bus. An access holds a reference to the snapshot that it searches;
+ * no lock is held inside a device, so a device may access the bus again, and others may
+ * add devices meanwhile. Removal waits until only the current snapshot is alive: an access that
+ * began in an older one may still be inside the device.
+ * Not here: the cut of an access into pieces of 8 bytes, user-space fragments (emul/).
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "mem/iobus.h"
+
+#define IOBUS_MAX 1000 /* KVM's NR_IOBUS_DEVS */
+
+struct range {
+	u64 addr, len; /* len 0: any access that starts at addr */
+	const struct iodev_ops *ops;
+	void *dev;
+};
+
+/* Immutable but for refs. */
+struct snapshot {
+	u32 refs; /* under bus->lock; one of them is the bus's while it is current */
+	u32 nr;
+	struct range range[];
+};
+
+struct iobus {
+	pthread_mutex_t lock;
+	pthread_cond_t drained; /* an old snapshot died */
+	struct snapshot *cur;	/* under lock */
+	u32 live;		/* under lock: snapshots alive, cur included */
+};
+
+/* ---- snapshots */
+
+static struct snapshot *snapshot_alloc(u32 room)
+{
+	struct snapshot *s = malloc(sizeof(*s) + room * sizeof(s->range[0]));
+
+	if (s) {
+		s->refs = 1;
+		s->nr = 0;
+	}
+	return s;
+}
+
+static struct snapshot *snapshot_get(struct iobus *b)
+{
+	struct snapshot *s;
+
+	pthread_mutex_lock(&b->lock);
+	s = b->cur;
+	s->refs++;
+	pthread_mutex_unlock(&b->lock);
+	return s;
+}
+
+static void snapshot_put_locked(struct iobus *b, struct snapshot *s)
+{
+	if (--s->refs)
+		return;
+	free(s);
+	b->live--;
+	pthread_cond_broadcast(&b->drained);
+}
+
+static void snapshot_put(struct iobus *b, struct snapshot *s)
+{
+	pthread_mutex_lock(&b->lock);
+	snapshot_put_locked(b, s);
+	pthread_mutex_unlock(&b->lock);
+}
+
+/* Make s current. With wait, return when no access is in an older snapshot any more. */
+static void iobus_publish(struct iobus *b, struct snapshot *s, bool wait)
+{
+	struct snapshot *old;
+
+	pthread_mutex_lock(&b->lock);
+	old = b->cur;
+	b->cur = s;
+	b->live++;
+	snapshot_put_locked(b, old);
+	while (wait && b->live > 1)
+		pthread_cond_wait(&b->drained, &b->lock);
+	pthread_mutex_unlock(&b->lock);
+}
+
+/* ---- the set of devices */
+
+struct iobus *iobus_create(void)
+{
+	struct iobus *b = calloc(1, sizeof(*b));
+
+	if (!b)
+		return NULL;
+	b->cur = snapshot_alloc(0);
+	if (!b->cur) {
+		free(b);
+		return NULL;
+	}
+	b->live = 1;
+	pthread_mutex_init(&b->lock, NULL);
+	pthread_cond_init(&b->drained, NULL);
+	return b;
+}
+
+/* A device may have several ranges; it is destroyed with its first. */
+static bool seen_before(const struct snapshot *s, u32 i)
+{
+	for (u32 k = 0; k < i; k++)
+		if (s->range[k].dev == s->range[i].dev)
+			return true;
+	return false;
+}
+
+void iobus_destroy(struct iobus *b)
+{
+	if (!b)
+		return;
+	for (u32 i = 0; i < b->cur->nr; i++)
+		if (b->cur->range[i].ops->destroy && !seen_before(b->cur, i))
+			b->cur->range[i].ops->destroy(b->cur->range[i].dev);
+	free(b->cur);
+	pthread_cond_destroy(&b->drained);
+	pthread_mutex_destroy(&b->lock);
+	free(b);
+}
+
+int iobus_add(struct iobus *b, u64 addr, u64 len, const struct iodev_ops *ops, void *dev)
+{
+	const struct snapshot *old = b->cur;
+	struct snapshot *s;
+
+	if (old->nr >= IOBUS_MAX)
+		return -ENOSPC;
+	s = snapshot_alloc(old->nr + 1);
+	if (!s)
+		return -ENOMEM;
+	for (; s->nr < old->nr; s->nr++)
+		s->range[s->nr] = old->range[s->nr];
+	s->range[s->nr++] = (struct range){addr, len, ops, dev};
+	iobus_publish(b, s, false);
+	return 0;
+}
+
+int iobus_remove(struct iobus *b, void *dev)
+{
+	const struct snapshot *old = b->cur;
+	const struct iodev_ops *ops = NULL;
+	struct snapshot *s = snapshot_alloc(old->nr);
+
+	if (!s)
+		return -ENOMEM;
+	for (u32 i = 0; i < old->nr; i++) {
+		if (old->range[i].dev == dev)
+			ops = old->range[i].ops;
+		else
+			s->range[s->nr++] = old->range[i];
+	}
+	if (!ops) {
+		free(s);
+		return -ENOENT;
+	}
+	iobus_publish(b, s, true);
+	if (ops->destroy)
+		ops->destroy(dev);
+	return 0;
+}
+
+/* ---- one access */
+
+/* The differences wrap, so that a range may end at 2^64. */
+static inline bool range_touches(const struct range *r, u64 addr, unsigned int len)
+{
+	if (!r->len)
+		return r->addr == addr;
+	return addr - r->addr < r->len || r->addr - addr < len;
+}
+
+int iobus_read(struct iobus *b, u64 addr, unsigned int len, void *data)
+{
+	struct snapshot *s = snapshot_get(b);
+	int ret = -EOPNOTSUPP;
+
+	for (u32 i = 0; ret && i < s->nr; i++) {
+		const struct range *r = &s->range[i];
+
+		if (range_touches(r, addr, len) && r->ops->read)
+			ret = r->ops->read(r->dev, addr, len, data);
+	}
+	snapshot_put(b, s);
+	return ret ? -EOPNOTSUPP : 0;
+}
+
+int iobus_write(struct iobus *b, u64 addr, unsigned int len, const void *data)
+{
+	struct snapshot *s = snapshot_get(b);
+	int ret = -EOPNOTSUPP;
+
+	for (u32 i = 0; ret && i < s->nr; i++) {
+		const struct range *r = &s->range[i];
+
+		if (range_touches(r, addr, len) && r->ops->write)
+			ret = r->ops->write(r->dev, addr, len, data);
+	}
+	snapshot_put(b, s);
+	return ret ? -EOPNOTSUPP : 0;
+}
