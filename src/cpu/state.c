@@ -209,6 +209,7 @@ int cpu_init(struct cpu *cpu, struct mem *mem, const struct cpu_ops *ops, void *
 	cpu->ops = ops;
 	cpu->opaque = opaque;
 	cpu->mmu.mem = mem;
+	cpu_set_features(cpu);
 	cpu_reset(cpu, false);
 	return 0;
 }
@@ -217,6 +218,10 @@ void cpu_free(struct cpu *cpu)
 {
 	tb_cache_destroy(cpu);
 	native_destroy(cpu->native);
+	cpu->native = NULL;
+	tb_cache_destroy(cpu);
+	if (cpu->native)
+		native_destroy(cpu->native);
 	cpu->native = NULL;
 	mmu_free(&cpu->mmu);
 }
