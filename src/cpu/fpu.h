@@ -40,16 +40,17 @@
 #define FX_ST	 32
 #define FX_XMM	 160
 
-/* XSAVE components (SDM 1 13.1) */
+/* XSAVE components (SDM 1 13.1) and where things are in an area (13.4) */
 #define XF_X87	BIT(0)
 #define XF_SSE	BIT(1)
 #define XF_AVX	BIT(2)
 #define XF_PKRU BIT(9)
 #define XF_ALL	(XF_X87 | XF_SSE | XF_AVX | XF_PKRU)
 
-#define XSAVE_AVX_OFFSET  576 /* standard format */
-#define XSAVE_PKRU_OFFSET 2688
-#define XSAVE_LEGACY	  576 /* FXSAVE area and header */
+#define XSAVE_HEADER 512
+#define XSAVE_EXT    576 /* first extended component */
+#define XSAVE_MAX    4096
+#define XCOMP_COMPACT BIT(63)
 
 static inline u16 fx_cw(const struct cpu *cpu)
 {
@@ -66,18 +67,53 @@ static inline u16 fx_sw(const struct cpu *cpu)
 	return v;
 }
 
-/* Components that this guest may enable in XCR0: by its CPUID features. */
-u64 fpu_xcr0_valid(const struct cpu *cpu);
-/* Bytes of an XSAVE area, legacy part and header included, for the components in mask. */
-u32 fpu_xsave_size(u64 mask, bool compacted);
+static inline void fx_set_cw(struct cpu *cpu, u16 v)
+{
+	v = (v & 0x1f3f) | 0x40; /* reserved bits, as the processor reads them back */
+	memcpy(cpu->fpu.fx + FX_CW, &v, 2);
+}
+/* ES and B follow from flags and masks. */
+static inline void fx_set_sw(struct cpu *cpu, u16 v)
+{
+	v &= ~(FSW_ES | FSW_B);
+	if (v & ~fx_cw(cpu) & FSW_EXCEPTIONS)
+		v |= FSW_ES | FSW_B;
+	memcpy(cpu->fpu.fx + FX_SW, &v, 2);
+}
 
-/* RESET state of everything (SDM 3A table 9-1); INIT keeps it: the caller's business. */
-void fpu_init(struct cpu *cpu);
+/* Components that this guest may enable in XCR0. */
+u64 fpu_xcr0_valid(const struct cpu *cpu);
+/* Components that are not in their initial state (SDM 1 13.6). */
+u64 fpu_in_use(const struct cpu *cpu);
+
+/* The state of component n (a bit number) becomes its initial one. MXCSR is not part of any. */
+void fpu_init_component(struct cpu *cpu, unsigned int n);
+/* FNINIT's state; x87 only. */
+void fpu_init_x87(struct cpu *cpu);
+/* Any MMX instruction but EMMS: TOP = 0, all registers valid (SDM 1 9.5.1). */
+void fpu_enter_mmx(struct cpu *cpu);
+
+/* Offset of extended component n (>= 2) in an area of this guest; xcomp 0: standard format. */
+u32 fpu_xsave_offset(const struct cpu *cpu, unsigned int n, u64 xcomp);
+/* Bytes of component n (>= 2). */
+u32 fpu_xsave_size(unsigned int n);
+/* Bytes of an area that holds the components of mask. */
+u32 fpu_xsave_end(const struct cpu *cpu, u64 mask, u64 xcomp);
 
 /*
- * Whole state as a standard-format XSAVE image of 4096 bytes (KVM_GET/SET_XSAVE); all of
- * XF_ALL is in use in XSTATE_BV. fpu_set_xsave: 0, or -EINVAL for a compacted image, reserved header
- * bytes or unknown components, with nothing changed. MXCSR is masked, never believed.
+ * Component n to and from its place in an area. wide: 64-bit pointers in the x87 part.
+ * nr: registers that the mode can reach, 8 or 16; the others stay as they are.
+ */
+void fpu_put_x87(const struct cpu *cpu, u8 *area, bool wide);
+void fpu_get_x87(struct cpu *cpu, const u8 *area, bool wide);
+void fpu_put_vectors(const struct cpu *cpu, u8 *to, unsigned int half, unsigned int nr);
+void fpu_get_vectors(struct cpu *cpu, const u8 *from, unsigned int half, unsigned int nr);
+
+/*
+ * Whole state as a standard-format XSAVE image of 4096 bytes (KVM_GET/SET_XSAVE), with all
+ * components that the guest may enable. fpu_set_xsave: 0, or -EINVAL for a compacted image,
+ * reserved header bytes or unknown components, with nothing changed. MXCSR is masked, never
+ * believed. The caller calls cpu_update_paging: PKRU may have changed.
  */
 void fpu_get_xsave(const struct cpu *cpu, void *area4096);
 MUSTCHECK int fpu_set_xsave(struct cpu *cpu, const void *area4096);
