@@ -42,15 +42,17 @@ static enum stop exec_one(struct cpu *cpu, const struct insn *i)
 /* Run the instruction of u; what cannot go on inside the block has been left in cpu. */
 static NOINLINE enum stop slow_exec(struct cpu *cpu, const struct uop *u, u64 fl)
 {
-	const struct tb *tb = cpu->tbs->cur;
-	unsigned int k = u - tb->uop;
+	struct tb *tb = container_of(u - u->k, struct tb, uop[0]);
 	enum stop stop;
 
+	cpu->tbs->cur = tb;
+	cpu->tbs->written = false;
 	cpu->fl = fl;
 	cpu->rip = cpu->regs[GPR_RIP] + u->off;
-	stop = exec_one(cpu, &tb->insn[k]);
+	stop = exec_one(cpu, &tb->insn[u->k]);
+	cpu->tbs->cur = NULL;
 	if (stop != STOP_OK && stop != STOP_LEAVE)
-		cpu->insns -= tb->n - k;
+		cpu->insns -= tb->n - u->k;
 	return stop;
 }
 
@@ -62,7 +64,7 @@ u64 uop_slow(struct cpu *cpu, const struct uop *u, u64 fl)
 	if (unlikely(stop != STOP_OK))
 		return stop;
 	if (unlikely(cpu->rip != next || cpu->tbs->written || u[1].fn == uop_end)) {
-		cpu->insns -= cpu->tbs->cur->n - (u - cpu->tbs->cur->uop) - 1;
+		cpu->insns -= container_of(u - u->k, struct tb, uop[0])->n - u->k - 1;
 		return STOP_OK;
 	}
 	NEXT(u, cpu->fl);
@@ -70,7 +72,9 @@ u64 uop_slow(struct cpu *cpu, const struct uop *u, u64 fl)
 
 u64 uop_end(struct cpu *cpu, const struct uop *u, u64 fl)
 {
-	return goto_rip(cpu, cpu->regs[GPR_RIP] + u->off, fl);
+	u64 start = cpu->regs[GPR_RIP];
+
+	return goto_direct(cpu, TAKEN(u), start, start + u->imm, fl);
 }
 
 /* ---- the loop ---- */
@@ -84,29 +88,33 @@ static u64 current_salt(const struct cpu *cpu)
 		(cpu->cpl == 3 ? TBM_USER : 0);
 }
 
+/* The branch that missed may remember this block, if nothing happened in between. */
+static void fill_link(struct cpu *cpu, struct tb *tb, u64 old_salt)
+{
+	struct tb_cache *c = cpu->tbs;
+
+	if (c->link && c->link_rip == cpu->rip && old_salt == c->salt && !tb->len2 &&
+		cpu->mode == MODE_64)
+		*c->link = tb;
+	c->link = NULL;
+}
+
 static enum stop run_block(struct cpu *cpu)
 {
 	struct tb_cache *c = cpu->tbs;
-	struct jc_entry *j;
+	struct jc_entry *j = &c->jc[jc_index(cpu->rip)];
+	u64 old_salt = c->salt;
 	struct tb *tb;
-	u64 stop;
 
 	c->salt = current_salt(cpu);
-	c->written = false;
-	j = &c->jc[jc_index(cpu->rip)];
 	if (j->rip == cpu->rip && j->salt == c->salt && tb_same(j->tb)) {
 		tb = j->tb;
 	} else {
 		TRY(tb_find(cpu, &tb));
-		c->salt = current_salt(cpu); /* a fetch may have set A bits only; epoch stays */
 		*j = (struct jc_entry){cpu->rip, c->salt, tb};
 	}
-	c->cur = tb;
-	cpu->regs[GPR_RIP] = cpu->rip;
-	cpu->insns += tb->n;
-	stop = tb->uop[0].fn(cpu, tb->uop, cpu->fl);
-	c->cur = NULL;
-	return stop;
+	fill_link(cpu, tb, old_salt);
+	return enter_tb(cpu, tb, cpu->rip, cpu->fl);
 }
 
 /* One instruction with everything that can be pending around it (TF, shadow, breakpoints). */

@@ -42,9 +42,16 @@ static ALWAYS_INLINE struct tb *jc_lookup(struct cpu *cpu, u64 rip)
 static ALWAYS_INLINE u64 enter_tb(struct cpu *cpu, struct tb *tb, u64 rip, u64 fl)
 {
 	cpu->regs[GPR_RIP] = rip;
-	cpu->tbs->cur = tb;
 	cpu->insns += tb->n;
 	return tb->uop[0].fn(cpu, tb->uop, fl);
+}
+
+/* To the loop: the next block starts at rip. */
+static ALWAYS_INLINE u64 leave_thread(struct cpu *cpu, u64 rip, u64 fl)
+{
+	cpu->rip = rip;
+	cpu->fl = fl;
+	return STOP_OK;
 }
 
 /* Continue at rip: chain to its block or leave to the loop. */
@@ -52,24 +59,41 @@ static ALWAYS_INLINE u64 goto_rip(struct cpu *cpu, u64 rip, u64 fl)
 {
 	struct tb *tb = CHAIN ? jc_lookup(cpu, rip) : NULL;
 
-	if (unlikely(!tb)) {
-		cpu->rip = rip;
-		cpu->fl = fl;
-		return STOP_OK;
-	}
-	return enter_tb(cpu, tb, rip, fl);
+	return likely(tb) ? enter_tb(cpu, tb, rip, fl) : leave_thread(cpu, rip, fl);
 }
+
+/*
+ * The same for a direct branch from the block at `start`. A target in the same page needs
+ * no translation: *slot remembers its block.
+ */
+static ALWAYS_INLINE u64 goto_direct(
+	struct cpu *cpu, struct tb *const *slot, u64 start, u64 rip, u64 fl)
+{
+	struct tb *tb = *slot;
+
+	if (CHAIN && likely(tb && !(cpu->request & cpu->request_mask) && tb_same(tb)))
+		return enter_tb(cpu, tb, rip, fl);
+	if (CHAIN && (start ^ rip) < PAGE_SIZE) {
+		cpu->tbs->link = (struct tb **)slot;
+		cpu->tbs->link_rip = rip;
+	}
+	return leave_thread(cpu, rip, fl);
+}
+
+/* The branch's taken and not-taken slots: its own uop and the uop_end behind it. */
+#define TAKEN(u)     (&(u)->next)
+#define NOT_TAKEN(u) (&(u)[1].next)
 
 /* base + disp: nearly all operands. The x form has an index or an FS/GS base too. */
 static ALWAYS_INLINE u64 uop_ea(const struct cpu *cpu, const struct uop *u)
 {
-	return cpu->regs[u->base] + (s64)u->disp;
+	return *(const u64 *)((const u8 *)cpu->regs + u->base) + (s64)u->disp;
 }
 
 static ALWAYS_INLINE u64 uop_eax(const struct cpu *cpu, const struct uop *u)
 {
-	return cpu->regs[u->base] + (cpu->regs[u->index] << u->scale) + (s64)u->disp +
-		cpu->ea_base[u->seg];
+	return uop_ea(cpu, u) + (cpu->regs[u->index] << (u->scale_seg & 3)) +
+		cpu->ea_base[u->scale_seg >> 4];
 }
 
 /* Host address of n bytes at linear ea, if one compare proves it; else NULL. */

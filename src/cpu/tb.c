@@ -67,6 +67,7 @@ void tb_flush_all(struct cpu *cpu)
 		memset(c->code_pages, 0, c->nr_code_words * 8);
 	c->used = 0;
 	c->cur = NULL;
+	c->link = NULL;
 }
 
 bool tb_page_has_code(void *opaque, gpa_t page)
@@ -284,11 +285,10 @@ static struct tb *make_tb(struct cpu *cpu, const struct fetch *f, const struct b
 	memcpy(insns, b->insn, b->n * sizeof(*insns));
 	copy_bytes(tb, f, b->bytes, arena_take(c, 8 * (b->len / 8 + 1)));
 	for (unsigned int k = 0; k < b->n; k++) {
-		tb->uop[k].off = b->off[k];
+		tb->uop[k] = (struct uop){.off = b->off[k], .k = k};
 		uop_select(cpu, &tb->uop[k], &insns[k], bits);
 	}
-	tb->uop[b->n].fn = uop_end;
-	tb->uop[b->n].off = b->n == 1 ? b->insn[0].len : b->len;
+	tb->uop[b->n] = (struct uop){.fn = uop_end, .imm = b->n == 1 ? b->insn[0].len : b->len};
 	return tb;
 }
 

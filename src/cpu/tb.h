@@ -29,16 +29,23 @@ typedef u64 uop_fn(struct cpu *cpu, const struct uop *u, u64 fl);
 /* What a handler needs, half a cache line; the whole struct insn is beside it in tb->insn[]. */
 struct uop {
 	uop_fn *fn;
-	u16 off; /* of the instruction, from the block's first byte */
-	u8 base, index, scale, seg; /* memory operand; base GPR_RIP: disp is from the block's start */
-	u16 dst, src; /* registers as byte offsets into cpu->regs */
-	u8 len;
-	u8 size; /* of the memory operand */
-	s32 disp;
 	union {
 		s64 imm;
 		void (*native)(struct cpu *cpu, void *mem);
 	};
+	union {
+		struct {
+			u16 dst, src, base; /* registers as byte offsets into cpu->regs */
+			u8 index;	    /* register number */
+			u8 scale_seg;	    /* scale | enum seg << 4 */
+		};
+		struct tb *next; /* direct branch: where it went, if that is in the same page */
+	};
+	s32 disp; /* memory operand (base RIP: from the block's start), or fall-through */
+	u8 off;	  /* of the instruction, from the block's first byte */
+	u8 k;	  /* number of the instruction in its block */
+	u8 len;
+	u8 size; /* of the memory operand */
 };
 _Static_assert(sizeof(struct uop) == 32, "two uops share a cache line");
 
@@ -73,7 +80,9 @@ struct jc_entry {
 
 struct tb_cache {
 	u64 salt; /* mmu epoch << 8 | TBM_* in force */
-	struct tb *cur; /* block being run */
+	struct tb *cur; /* block whose instruction is in the slow path */
+	struct tb **link; /* slot of the branch that missed: takes the block found next */
+	u64 link_rip;
 	bool written;	/* a store hit the block being run */
 	u32 native_generation; /* of the thunks that the blocks point at */
 	struct jc_entry jc[JC_SIZE];
@@ -128,7 +137,7 @@ static ALWAYS_INLINE u64 load64(const u8 *p)
 /* Do the block's bytes in guest RAM equal its copy? */
 static ALWAYS_INLINE bool tb_same(const struct tb *tb)
 {
-	if ((load64(tb->first) ^ tb->copy0) & tb->mask0)
+	if (unlikely((load64(tb->first) ^ tb->copy0) & tb->mask0))
 		return false;
 	for (unsigned int k = 0; k < tb->nr_words; k++) {
 		unsigned int at = MIN(8 * k + 8, tb->len - 8u);
@@ -136,7 +145,7 @@ static ALWAYS_INLINE bool tb_same(const struct tb *tb)
 		if (load64(tb->hva + at) != tb->copy[k])
 			return false;
 	}
-	return likely(!tb->hva2) || !__builtin_memcmp(tb->hva2, tb->copy2, tb->len2);
+	return likely(!tb->len2) || !__builtin_memcmp(tb->hva2, tb->copy2, tb->len2);
 }
 
 /* Choose handler and operands of uop number k of a block under construction (uop.c). */

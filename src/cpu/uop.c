@@ -84,10 +84,9 @@ static bool set_memory(struct uop *u, const struct insn *i)
 {
 	s64 disp = i->disp;
 
-	u->base = i->rm;
+	u->base = 8 * i->rm;
 	u->index = i->index;
-	u->scale = i->scale;
-	u->seg = i->seg;
+	u->scale_seg = i->scale | i->seg << 4;
 	if (i->rm == GPR_RIP)
 		disp += u->off + i->len;
 	u->disp = disp;

@@ -11,8 +11,8 @@
 	{                                                                                 \
 		u64 start = cpu->regs[GPR_RIP];                                           \
 		if (cond)                                                                 \
-			return goto_rip(cpu, start + u->imm, fl);                         \
-		return goto_rip(cpu, start + (s64)u->disp, fl);                           \
+			return goto_direct(cpu, TAKEN(u), start, start + u->imm, fl);     \
+		return goto_direct(cpu, NOT_TAKEN(u), start, start + (s64)u->disp, fl);   \
 	}
 #define SF_NE_OF (!!(fl & FI_SF) != (fl & FI_OF))
 
@@ -38,7 +38,9 @@ static uop_fn *const jcc[16] = {jcc0, jcc1, jcc2, jcc3, jcc4, jcc5, jcc6, jcc7, 
 
 static u64 jmp_rel(struct cpu *cpu, const struct uop *u, u64 fl)
 {
-	return goto_rip(cpu, cpu->regs[GPR_RIP] + u->imm, fl);
+	u64 start = cpu->regs[GPR_RIP];
+
+	return goto_direct(cpu, TAKEN(u), start, start + u->imm, fl);
 }
 
 /* Push the address of the next instruction; NULL: slow path. */
@@ -56,7 +58,7 @@ static u64 call_rel(struct cpu *cpu, const struct uop *u, u64 fl)
 		return uop_slow(cpu, u, fl);
 	*p = start + u->off + u->len;
 	cpu->regs[GPR_RSP] = sp;
-	return goto_rip(cpu, start + u->imm, fl);
+	return goto_direct(cpu, TAKEN(u), start, start + u->imm, fl);
 }
 
 static u64 ret_near(struct cpu *cpu, const struct uop *u, u64 fl)
@@ -120,6 +122,7 @@ uop_fn *uop_branch(const struct uop_choice *c, struct uop *u)
 	if (c->cpu->mode != MODE_64 || c->i->osz != 8)
 		return NULL;
 	if (relative) {
+		u->next = NULL;
 		u->disp = u->off + c->i->len;
 		u->imm = u->disp + c->i->imm;
 	}

@@ -83,7 +83,7 @@ EXTEND(movsx8_4, 8, s32, 4)
 /* LEA: disp is from the block's start when the base is RIP; imm is the address mask. */
 static u64 lea_any(struct cpu *cpu, const struct uop *u, u64 fl)
 {
-	u64 ea = cpu->regs[u->base] + (cpu->regs[u->index] << u->scale) + (s64)u->disp;
+	u64 ea = uop_ea(cpu, u) + (cpu->regs[u->index] << (u->scale_seg & 3));
 
 	put(REGP(cpu, u->dst), u->size, ea & u->imm);
 	NEXT(u, fl);
@@ -91,7 +91,7 @@ static u64 lea_any(struct cpu *cpu, const struct uop *u, u64 fl)
 
 static u64 lea8_b(struct cpu *cpu, const struct uop *u, u64 fl)
 {
-	*(u64 *)REGP(cpu, u->dst) = cpu->regs[u->base] + (s64)u->disp;
+	*(u64 *)REGP(cpu, u->dst) = uop_ea(cpu, u);
 	NEXT(u, fl);
 }
 
