@@ -34,7 +34,7 @@ static ALWAYS_INLINE struct tb *jc_lookup(struct cpu *cpu, u64 rip)
 
 	if (unlikely(cpu->request & cpu->request_mask))
 		return NULL;
-	if (unlikely(j->rip != rip || j->salt != c->salt || !tb_same(j->tb)))
+	if (unlikely(j->rip != rip || j->salt != c->salt || !tb_same_inline(j->tb)))
 		return NULL;
 	return j->tb;
 }
@@ -71,7 +71,7 @@ static ALWAYS_INLINE u64 goto_direct(
 {
 	struct tb *tb = *slot;
 
-	if (CHAIN && likely(tb && !(cpu->request & cpu->request_mask) && tb_same(tb)))
+	if (CHAIN && likely(tb && !(cpu->request & cpu->request_mask) && tb_same_page(tb)))
 		return enter_tb(cpu, tb, rip, fl);
 	if (CHAIN && (start ^ rip) < PAGE_SIZE) {
 		cpu->tbs->link = (struct tb **)slot;

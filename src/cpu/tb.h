@@ -134,18 +134,29 @@ static ALWAYS_INLINE u64 load64(const u8 *p)
 	return v;
 }
 
-/* Do the block's bytes in guest RAM equal its copy? */
-static ALWAYS_INLINE bool tb_same(const struct tb *tb)
+/* Do the block's bytes in its first page equal its copy? No calls here: handlers stay leaves. */
+static ALWAYS_INLINE bool tb_same_page(const struct tb *tb)
 {
+	const u8 *last = tb->hva + tb->len - 8, *p = tb->hva + 8;
+	const u64 *copy = tb->copy, *end = copy + tb->nr_words;
+
 	if (unlikely((load64(tb->first) ^ tb->copy0) & tb->mask0))
 		return false;
-	for (unsigned int k = 0; k < tb->nr_words; k++) {
-		unsigned int at = MIN(8 * k + 8, tb->len - 8u);
-
-		if (load64(tb->hva + at) != tb->copy[k])
+	for (; copy < end; copy++, p += 8)
+		if (unlikely(load64(p < last ? p : last) != *copy))
 			return false;
-	}
-	return likely(!tb->len2) || !__builtin_memcmp(tb->hva2, tb->copy2, tb->len2);
+	return true;
+}
+
+/* Blocks that cross a page are never chained: this is the whole check of those that do not. */
+static ALWAYS_INLINE bool tb_same_inline(const struct tb *tb)
+{
+	return likely(!tb->len2) && tb_same_page(tb);
+}
+
+static inline bool tb_same(const struct tb *tb)
+{
+	return tb_same_page(tb) && (!tb->len2 || !__builtin_memcmp(tb->hva2, tb->copy2, tb->len2));
 }
 
 /* Choose handler and operands of uop number k of a block under construction (uop.c). */
