@@ -69,6 +69,17 @@ const struct memslot *memslot_find(const struct memslots *s, gpa_t gpa);
  */
 u8 *mem_hva(const struct memslots *s, gpa_t gpa, u64 len, bool write);
 
+/* The same for a slot already found (NULL: no RAM); for readers that stay in one slot. */
+static inline u8 *memslot_hva(const struct memslot *x, gpa_t gpa, u64 len)
+{
+	u64 off;
+
+	if (!x)
+		return NULL;
+	off = gpa.v - x->gpa.v;
+	return off < x->size && len <= x->size - off ? x->hva + off : NULL;
+}
+
 /* Set the dirty bit of gpa's page if its slot is logged. Any thread. */
 void mem_mark_dirty(const struct memslots *s, gpa_t gpa);
 

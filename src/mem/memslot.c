@@ -239,12 +239,8 @@ const struct memslot *memslot_find(const struct memslots *s, gpa_t gpa)
 u8 *mem_hva(const struct memslots *s, gpa_t gpa, u64 len, bool write)
 {
 	const struct memslot *x = memslot_find(s, gpa);
-	u64 off;
 
-	if (!x || (write && (x->flags & MEM_READONLY)))
-		return NULL;
-	off = gpa.v - x->gpa.v;
-	return len <= x->size - off ? x->hva + off : NULL;
+	return x && write && x->flags & MEM_READONLY ? NULL : memslot_hva(x, gpa, len);
 }
 
 void mem_mark_dirty(const struct memslots *s, gpa_t gpa)

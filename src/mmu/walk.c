@@ -64,12 +64,18 @@ bool mmu_canonical(const struct paging *p, gva_t gva)
 
 /* ---- access to one entry */
 
-static bool entry_read(const struct mmu *mmu, u64 at, unsigned int bytes, u64 *e)
+/* *slot: where the table before was, most often the right one; NULL at first. */
+static inline bool entry_read(const struct mmu *mmu, const struct memslot **slot, u64 at,
+	unsigned int bytes, u64 *e)
 {
-	const void *p = mem_hva(mmu->slots, gpa(at), bytes, false);
+	const void *p = memslot_hva(*slot, gpa(at), bytes);
 
-	if (!p)
-		return false;
+	if (unlikely(!p)) {
+		*slot = memslot_find(mmu->slots, gpa(at));
+		p = memslot_hva(*slot, gpa(at), bytes);
+		if (!p)
+			return false;
+	}
 	*e = bytes == 8 ? __atomic_load_n((const u64 *)p, __ATOMIC_ACQUIRE) :
 			  __atomic_load_n((const u32 *)p, __ATOMIC_ACQUIRE);
 	return true;
@@ -171,6 +177,7 @@ static enum entry_kind descend(const struct mmu *mmu, const struct shape *s, gva
 {
 	unsigned int level = s->level, shift = PAGE_SHIFT + (level - 1) * s->index_bits;
 	u64 table = s->table, index_mask = BIT(s->index_bits) - 1;
+	const struct memslot *slot = NULL;
 	enum entry_kind kind;
 	u64 e;
 
@@ -181,7 +188,7 @@ static enum entry_kind descend(const struct mmu *mmu, const struct shape *s, gva
 		u64 where = table + (gva.v >> shift & index_mask) * s->bytes;
 
 		/* TESTING item 44: no RAM where the table should be reads as "not present" */
-		if (!entry_read(mmu, where, s->bytes, &e))
+		if (!entry_read(mmu, &slot, where, s->bytes, &e))
 			return HOLE;
 		kind = entry_kind(s, e, level, shift);
 		if (kind == HOLE || kind == BAD)
@@ -349,10 +356,11 @@ bool mmu_load_pdptrs(struct mmu *mmu, struct paging *p)
 {
 	/* SDM 3A 4.4.1 and table 4-8: R/W, U/S and bits 8..5 do not exist here */
 	const u64 rsvd = BITS(63, p->maxphyaddr) | BITS(8, 5) | BITS(2, 1);
+	const struct memslot *slot = NULL;
 	u64 e[4];
 
 	for (unsigned int i = 0; i < 4; i++)
-		if (!entry_read(mmu, (p->cr3 & BITS(31, 5)) + 8 * i, 8, &e[i]) ||
+		if (!entry_read(mmu, &slot, (p->cr3 & BITS(31, 5)) + 8 * i, 8, &e[i]) ||
 			(e[i] & PTE_P && e[i] & rsvd))
 			return false;
 	for (unsigned int i = 0; i < 4; i++)
