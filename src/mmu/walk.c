@@ -43,8 +43,7 @@ struct shape {
 	u64 rsvd;	/* reserved in every present entry */
 	u64 rsvd_large; /* reserved in a 2-level entry that maps 4M */
 	u8 level;	/* of the first table */
-	u8 index_bits;	/* 10 or 9 */
-	u8 bytes;	/* of an entry: 4 or 8 */
+	u8 bytes;	/* of an entry: 4 (10 index bits a level) or 8 (9 bits) */
 	u8 large;	/* bit L: PS at level L makes a page */
 };
 
@@ -65,7 +64,7 @@ bool mmu_canonical(const struct paging *p, gva_t gva)
 /* ---- access to one entry */
 
 /* *slot: where the table before was, most often the right one; NULL at first. */
-static inline bool entry_read(const struct mmu *mmu, const struct memslot **slot, u64 at,
+static ALWAYS_INLINE bool entry_read(const struct mmu *mmu, const struct memslot **slot, u64 at,
 	unsigned int bytes, u64 *e)
 {
 	const void *p = memslot_hva(*slot, gpa(at), bytes);
@@ -110,7 +109,6 @@ static enum entry_kind shape_init(struct shape *s, const struct paging *p, gva_t
 		*s = (struct shape){.table = p->cr3 & BITS(31, 12),
 			.rsvd_large = pse36_rsvd(p->maxphyaddr),
 			.level = 2,
-			.index_bits = 10,
 			.bytes = 4,
 			.large = p->cr4 & CR4_PSE ? BIT(2) : 0};
 		return TABLE;
@@ -118,7 +116,6 @@ static enum entry_kind shape_init(struct shape *s, const struct paging *p, gva_t
 
 	s->rsvd = p->efer & EFER_NXE ? 0 : PTE_NX;
 	s->rsvd_large = 0;
-	s->index_bits = 9;
 	s->bytes = 8;
 	if (p->efer & EFER_LMA) {
 		s->table = p->cr3 & FRAME;
@@ -139,8 +136,8 @@ static enum entry_kind shape_init(struct shape *s, const struct paging *p, gva_t
 	return TABLE;
 }
 
-static inline enum entry_kind entry_kind(
-	const struct shape *s, u64 e, unsigned int level, unsigned int shift)
+static ALWAYS_INLINE enum entry_kind entry_kind(const struct shape *s, unsigned int bytes, u64 e,
+	unsigned int level, unsigned int shift)
 {
 	u64 rsvd = s->rsvd;
 	bool page = level == 1;
@@ -150,9 +147,9 @@ static inline enum entry_kind entry_kind(
 	if (unlikely(e & PTE_PS) && level > 1) {
 		if (s->large & BIT(level)) {
 			/* bit 12 is PAT; the rest below the frame must be 0 */
-			rsvd |= s->bytes == 8 ? BITS(shift - 1, 13) : s->rsvd_large;
+			rsvd |= bytes == 8 ? BITS(shift - 1, 13) : s->rsvd_large;
 			page = true;
-		} else if (s->bytes == 8) {
+		} else if (bytes == 8) {
 			rsvd |= PTE_PS; /* PML4E, PML5E; a PDE without CR4.PSE ignores it */
 		}
 	}
@@ -171,12 +168,17 @@ static inline u64 entry_gpa(const struct shape *s, u64 e, unsigned int shift, gv
 	return frame | (gva.v & (BIT(shift) - 1));
 }
 
-/* Go down from s->table. HOLE, BAD, or PAGE with *at, the address, and the trail. */
-static enum entry_kind descend(const struct mmu *mmu, const struct shape *s, gva_t gva,
-	struct trail *t, u64 *at)
+/*
+ * Go down from s->table. HOLE, BAD, or PAGE with *at, the address, and the trail.
+ * `bytes` is a constant at each call: the compiler makes two loops of this one.
+ */
+static ALWAYS_INLINE enum entry_kind descend(const struct mmu *mmu, const struct shape *s,
+	unsigned int bytes, gva_t gva, struct trail *t, u64 *at)
 {
-	unsigned int level = s->level, shift = PAGE_SHIFT + (level - 1) * s->index_bits;
-	u64 table = s->table, index_mask = BIT(s->index_bits) - 1;
+	const unsigned int index_bits = bytes == 8 ? 9 : 10;
+	const u64 index_mask = BIT(index_bits) - 1;
+	unsigned int level = s->level, shift = PAGE_SHIFT + (level - 1) * index_bits;
+	u64 table = s->table;
 	const struct memslot *slot = NULL;
 	enum entry_kind kind;
 	u64 e;
@@ -184,13 +186,13 @@ static enum entry_kind descend(const struct mmu *mmu, const struct shape *s, gva
 	t->n = 0;
 	t->and = ~0ull;
 	t->or = 0;
-	for (;; level--, shift -= s->index_bits) {
-		u64 where = table + (gva.v >> shift & index_mask) * s->bytes;
+	for (;; level--, shift -= index_bits) {
+		u64 where = table + (gva.v >> shift & index_mask) * bytes;
 
 		/* TESTING item 44: no RAM where the table should be reads as "not present" */
-		if (!entry_read(mmu, &slot, where, s->bytes, &e))
+		if (!entry_read(mmu, &slot, where, bytes, &e))
 			return HOLE;
-		kind = entry_kind(s, e, level, shift);
+		kind = entry_kind(s, bytes, e, level, shift);
 		if (kind == HOLE || kind == BAD)
 			return kind;
 		t->at[t->n] = where;
@@ -297,7 +299,8 @@ static enum mmu_status walk_tables(struct mmu *mmu, struct walk *w)
 	do {
 		kind = shape_init(&s, p, w->gva);
 		if (kind == TABLE)
-			kind = descend(mmu, &s, w->gva, &t, &w->gpa.v);
+			kind = s.bytes == 8 ? descend(mmu, &s, 8, w->gva, &t, &w->gpa.v) :
+					      descend(mmu, &s, 4, w->gva, &t, &w->gpa.v);
 		if (kind != PAGE)
 			return fault(p, w, kind == BAD ? PF_P | PF_RSVD : 0);
 
