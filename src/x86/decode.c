@@ -35,10 +35,10 @@ unsigned int insn_rows_clash;
 
 /* What the decoder needs of a row, in one word. */
 #define A_MODRM	  BIT(0)
-#define A_REGX	  BIT(1)  /* REX.R extends ModRM.reg */
-#define A_RMX	  BIT(2)  /* REX.B extends ModRM.rm of a register operand */
-#define A_Z	  BIT(3)  /* register in the opcode */
-#define A_LOCK	  BIT(4)  /* LOCK is legal on memory */
+#define A_Z	  BIT(1)  /* register in the opcode */
+#define A_LOCK	  BIT(2)  /* LOCK is legal on memory */
+#define A_REGX	  BIT(3)  /* REX.R extends ModRM.reg: bit 3, as there */
+#define A_RMX	  BIT(4)  /* REX.B extends ModRM.rm of a register operand */
 #define A_D64	  BIT(5)
 #define A_F64	  BIT(6)
 #define A_PP	  BIT(7)  /* 66, F3 or F2 is part of the opcode */
@@ -52,6 +52,8 @@ unsigned int insn_rows_clash;
 #define A_STEP	  BIT(15) /* one bit more decides between this row and the next: step() */
 #define A_SYSREG  BIT(16) /* not every register number exists: sysreg_valid() */
 #define A_Y	  BIT(17) /* has an operand of size y: VEX.W means nothing outside 64-bit mode */
+#define A_SIGNED  BIT(18) /* the immediate is sign-extended */
+#define A_RARE	  (A_NO64 | A_ONLY64 | A_VL0 | A_VL1 | A_NOVVVV | A_VSIB | A_SYSREG)
 #define A_IMM(i)  ((u32)(i) << 24)
 #define IMM_OF(a) ((a) >> 24)
 
@@ -62,9 +64,10 @@ enum imm {
 	IMM_W,	   /* word, zero-extended */
 	IMM_Z,	   /* 2 or 4 bytes, sign-extended */
 	IMM_V,	   /* 2, 4 or 8 bytes */
+	IMM_MOFFS, /* address size */
+	/* two parts: */
 	IMM_ENTER, /* word and byte */
 	IMM_FAR,   /* far pointer */
-	IMM_MOFFS, /* address size */
 	IMM_IS4,   /* register in bits 7:4 */
 };
 
@@ -157,6 +160,8 @@ static u32 row_attr(const struct insn_row *r, const struct row_sel *s)
 		if (imm && !IMM_OF(a))
 			a |= A_IMM(imm);
 	}
+	if (IMM_OF(a) == IMM_SB || IMM_OF(a) == IMM_Z)
+		a |= A_SIGNED;
 	if (SEL_G(s->sel) || (s->sel & (SEL_MEM | SEL_REG)))
 		a |= A_MODRM;
 	if (pp && pp != 1 && !(pp & (pp - 1)))
@@ -354,6 +359,46 @@ static ALWAYS_INLINE u64 le64(const u8 *p)
 	return v;
 }
 
+/* The low n bytes (0 to 8) of what is at p, without a branch. */
+static ALWAYS_INLINE s64 load(const u8 *p, unsigned int n, bool sign)
+{
+	unsigned int s = 32 - 4 * n; /* shift twice by half: n = 0 is a shift by 64 */
+	u64 v = le64(p) << s << s, mask = -(u64)sign;
+
+	return ((s64)v >> s >> s & mask) | (v >> s >> s & ~mask);
+}
+
+static ALWAYS_INLINE bool is_prefix(enum insn_mode mode, u8 b)
+{
+	u8 c = prefix_of[b];
+
+	return c != PFX_NONE && c < NR_PREFIXES && (c != PFX_REX || mode == MODE_64);
+}
+
+static ALWAYS_INLINE void note_prefix(struct dec *d, u8 c)
+{
+	switch (c) {
+	case PFX_66:
+		d->p66 = 1;
+		break;
+	case PFX_67:
+		d->p67 = 1;
+		break;
+	case PFX_F2:
+		d->rep = 3;
+		break;
+	case PFX_F3:
+		d->rep = 2;
+		break;
+	case PFX_LOCK:
+		d->lock = 1;
+		break;
+	default:
+		if (d->mode != MODE_64 || c >= PFX_FS)
+			d->seg = c - PFX_ES + SEG_ES;
+	}
+}
+
 /*
  * Legacy prefixes and REX. Of several F2/F3 the last counts, of several segment overrides
  * too; REX counts only right before the opcode (SDM 2A 2.2.1). ES, CS, SS and DS overrides
@@ -361,41 +406,20 @@ static ALWAYS_INLINE u64 le64(const u8 *p)
  */
 static ALWAYS_INLINE bool take_prefixes(struct dec *d)
 {
-	for (;;) {
-		u8 b = *d->p, c = prefix_of[b];
+	u8 b = *d->p;
 
-		if (likely(c == PFX_NONE || c > NR_PREFIXES))
-			return true;
-		if (c == PFX_REX) {
-			if (d->mode != MODE_64)
-				return true;
+	for (; is_prefix(d->mode, b); b = *d->p) {
+		u8 c = prefix_of[b];
+
+		d->rex = 0;
+		if (c == PFX_REX)
 			d->rex = b;
-		} else {
-			d->rex = 0;
-			switch (c) {
-			case PFX_66:
-				d->p66 = 1;
-				break;
-			case PFX_67:
-				d->p67 = 1;
-				break;
-			case PFX_F2:
-				d->rep = 3;
-				break;
-			case PFX_F3:
-				d->rep = 2;
-				break;
-			case PFX_LOCK:
-				d->lock = 1;
-				break;
-			default:
-				if (d->mode != MODE_64 || c >= PFX_FS)
-					d->seg = c - PFX_ES + SEG_ES;
-			}
-		}
+		else
+			note_prefix(d, c);
 		if (++d->p - d->start == MAX_LEN)
 			return false;
 	}
+	return true;
 }
 
 /* C4 or C5 was read: SDM 2A 2.3.5. False: #UD. */
@@ -472,15 +496,15 @@ static ALWAYS_INLINE bool take_opcode(struct dec *d)
 }
 
 /* One bit more than the maps know decides between a row and the next. */
-static NOINLINE u16 step(const struct dec *d, u16 row)
+static NOINLINE u16 step(u16 row, u8 rex, bool vl)
 {
 	switch (insn_rows[row].op) {
 	case OP_CMPXCHG8B:
-		return row + !!(d->rex & REX_W);
+		return row + !!(rex & REX_W);
 	case OP_VZEROUPPER:
-		return row + d->vl;
+		return row + vl;
 	default: /* 90: XCHG R8,RAX with REX.B, else NOP (SDM 2B "NOP") */
-		return row + !(d->rex & REX_B);
+		return row + !(rex & REX_B);
 	}
 }
 
@@ -499,7 +523,7 @@ static ALWAYS_INLINE void find_row(struct dec *d)
 			d->p++; /* the ModRM byte was looked at */
 	}
 	if (unlikely(attr[row] & A_STEP))
-		row = step(d, row);
+		row = step(row, d->rex, d->vl);
 	d->row = row;
 	d->attr = attr[row];
 }
@@ -537,89 +561,73 @@ static NOINLINE const u8 *mem16(struct insn *i, u8 modrm, const u8 *p)
 /* 32- and 64-bit addressing: SDM 2A tables 2-2, 2-3 and 2-7. */
 static ALWAYS_INLINE void take_mem(struct dec *d, struct insn *i)
 {
-	u8 mod = d->modrm >> 6, base = d->modrm & 7, index = GPR_ZERO, scale = 0, seg = SEG_DS;
+	/* bytes of displacement by mod, and by whether the base is 101b */
+	static const u8 disp_bytes[4][2] = {{0, 4}, {1, 1}, {4, 4}, {0, 0}};
+	u8 mod = d->modrm >> 6, base = d->modrm & 7, index = GPR_ZERO, scale = 0, n;
+	bool sib = base == 4;
 
-	if (base == 4) {
-		u8 sib = *d->p++;
+	if (sib) {
+		u8 b = *d->p++;
 
-		scale = sib >> 6;
-		index = (sib >> 3 & 7) | (d->rex & REX_X) << 2;
+		scale = b >> 6;
+		index = (b >> 3 & 7) | (d->rex & REX_X) << 2;
 		if (index == 4 && !(d->attr & A_VSIB))
 			index = GPR_ZERO;
-		base = sib & 7;
-		if (mod == 0 && base == 5) {
-			base = GPR_ZERO;
-			mod = 2;
-		} else {
-			base |= (d->rex & REX_B) << 3;
-		}
-	} else if (mod == 0 && base == 5) {
-		base = d->mode == MODE_64 ? GPR_RIP : GPR_ZERO;
-		mod = 2;
-	} else {
+		base = b & 7;
+	}
+	n = disp_bytes[mod][base == 5];
+	if (unlikely(mod == 0 && base == 5))
+		base = sib || d->mode != MODE_64 ? GPR_ZERO : GPR_RIP;
+	else
 		base |= (d->rex & REX_B) << 3;
-	}
-	if (base == GPR_RSP || base == GPR_RBP)
-		seg = SEG_SS;
-	i->disp = 0;
-	if (mod == 1) {
-		i->disp = (s8)*d->p++;
-	} else if (mod == 2) {
-		i->disp = (s32)le32(d->p);
-		d->p += 4;
-	}
+	i->disp = load(d->p, n, true);
+	d->p += n;
 	i->rm = base;
 	i->index = index;
 	i->scale = scale;
-	i->seg = seg;
+	i->seg = base == GPR_RSP || base == GPR_RBP ? SEG_SS : SEG_DS;
+}
+
+/* Immediates of two parts. */
+static NOINLINE const u8 *take_imm2(struct insn *i, enum imm kind, const u8 *p)
+{
+	switch (kind) {
+	case IMM_ENTER:
+		i->imm = le16(p);
+		i->imm2 = p[2];
+		return p + 3;
+	case IMM_FAR:
+		i->imm = i->osz == 2 ? le16(p) : le32(p);
+		i->imm2 = le16(p + i->osz);
+		return p + i->osz + 2;
+	default:
+		i->imm = 0;
+		i->imm2 = *p;
+		return p + 1;
+	}
 }
 
 static ALWAYS_INLINE void take_imm(struct dec *d, struct insn *i)
 {
-	const u8 *p = d->p;
+	/* bytes by kind, and by half the operand or address size: 1, 2, 4 */
+	static const u8 bytes[IMM_ENTER][8] = {
+		[IMM_UB] = {0, 1, 1, 0, 1}, [IMM_SB] = {0, 1, 1, 0, 1},
+		[IMM_W] = {0, 2, 2, 0, 2},  [IMM_Z] = {0, 2, 4, 0, 4},
+		[IMM_V] = {0, 2, 4, 0, 8},  [IMM_MOFFS] = {0, 2, 4, 0, 8},
+	};
+	enum imm kind = IMM_OF(d->attr);
+	unsigned int n;
 
-	i->imm = 0;
-	i->imm2 = 0;
-	switch (IMM_OF(d->attr)) {
-	case IMM_NONE:
-		break;
-	case IMM_UB:
-		i->imm = *p++;
-		break;
-	case IMM_SB:
-		i->imm = (s8)*p++;
-		break;
-	case IMM_W:
-		i->imm = le16(p);
-		p += 2;
-		break;
-	case IMM_Z:
-		i->imm = i->osz == 2 ? (s16)le16(p) : (s32)le32(p);
-		p += i->osz == 2 ? 2 : 4;
-		break;
-	case IMM_V:
-		i->imm = i->osz == 2 ? le16(p) : i->osz == 4 ? le32(p) : le64(p);
-		p += i->osz;
-		break;
-	case IMM_ENTER:
-		i->imm = le16(p);
-		i->imm2 = p[2];
-		p += 3;
-		break;
-	case IMM_FAR:
-		i->imm = i->osz == 2 ? le16(p) : le32(p);
-		i->imm2 = le16(p + i->osz);
-		p += i->osz + 2;
-		break;
-	case IMM_MOFFS:
-		i->imm = i->asz == 2 ? le16(p) : i->asz == 4 ? le32(p) : le64(p);
-		p += i->asz;
-		break;
-	case IMM_IS4:
-		i->imm2 = *p++ & (d->mode == MODE_64 ? 0xff : 0x7f);
-		break;
+	if (unlikely(kind >= IMM_ENTER)) {
+		d->p = take_imm2(i, kind, d->p);
+		if (d->mode != MODE_64 && kind == IMM_IS4)
+			i->imm2 &= 0x7f;
+		return;
 	}
-	d->p = p;
+	n = bytes[kind][(kind == IMM_MOFFS ? i->asz : i->osz) >> 1];
+	i->imm = load(d->p, n, d->attr & A_SIGNED);
+	i->imm2 = 0;
+	d->p += n;
 }
 
 /*
@@ -632,9 +640,9 @@ static ALWAYS_INLINE u8 operand_size(const struct dec *d)
 
 	if (d->mode != MODE_64)
 		return d->vex || p66 == (d->mode == MODE_16) ? 4 : 2;
-	if ((d->attr & A_F64) || (d->rex & REX_W))
-		return 8;
-	return p66 ? 2 : d->attr & A_D64 ? 8 : 4;
+	if (p66 && !(d->attr & A_F64) && !(d->rex & REX_W))
+		return 2;
+	return 4 << (!!(d->attr & (A_F64 | A_D64)) | !!(d->rex & REX_W));
 }
 
 static ALWAYS_INLINE u8 address_size(const struct dec *d)
@@ -669,6 +677,8 @@ static ALWAYS_INLINE bool legal(const struct dec *d, const struct insn *i)
 {
 	u32 a = d->attr;
 
+	if (likely(!d->lock && !(a & A_RARE)))
+		return true;
 	if (d->lock && !((a & A_LOCK) && (i->flags & INSN_MEM)))
 		return false;
 	if ((a & (A_NO64 | A_ONLY64)) && !!(a & A_NO64) == (d->mode == MODE_64))
@@ -719,9 +729,7 @@ static ALWAYS_INLINE void take_operands(struct dec *d, struct insn *i)
 	if (d->attr & A_MODRM) {
 		d->p++;
 		i->modrm = d->modrm;
-		i->reg = d->modrm >> 3 & 7;
-		if (d->attr & A_REGX)
-			i->reg |= (d->rex & REX_R) << 1;
+		i->reg = (d->modrm >> 3 & 7) | ((d->rex & REX_R) << 1 & (d->attr & A_REGX));
 		if (d->modrm < 0xc0 && !(d->attr & A_MODREG)) {
 			i->flags |= INSN_MEM;
 			if (unlikely(i->asz == 2))
@@ -731,12 +739,10 @@ static ALWAYS_INLINE void take_operands(struct dec *d, struct insn *i)
 		}
 	}
 	if (!(i->flags & INSN_MEM)) {
-		i->rm = d->modrm & 7;
-		if (d->attr & A_RMX)
-			i->rm |= (d->rex & REX_B) << 3;
+		i->rm = (d->modrm & 7) | ((d->rex & REX_B) << 4 & (d->attr & A_RMX)) >> 1;
 		if (!(d->attr & A_MODRM)) {
 			i->rm = GPR_ZERO;
-			i->reg = d->attr & A_Z ? (d->opcode & 7) | (d->rex & REX_B) << 3 : 0;
+			i->reg = ((d->opcode & 7) | (d->rex & REX_B) << 3) & -!!(d->attr & A_Z);
 		}
 		i->index = GPR_ZERO;
 		i->scale = 0;
@@ -750,15 +756,27 @@ static ALWAYS_INLINE void take_operands(struct dec *d, struct insn *i)
 	take_imm(d, i);
 }
 
-/* Decode from start, where MAX_READ bytes can be read. Length in out->len, if not too long. */
+static ALWAYS_INLINE bool is_rex(u8 b)
+{
+	return (b & 0xf0) == 0x40;
+}
+
+/*
+ * Decode from start, where MAX_READ bytes can be read. Length in out->len, if not too long.
+ * plain (a constant): 64-bit mode, and no prefix but REX.
+ */
 static ALWAYS_INLINE enum decode_result decode(
-	struct insn *out, enum insn_mode mode, const u8 *start)
+	struct insn *out, enum insn_mode mode, const u8 *start, bool plain)
 {
 	struct dec d = {.start = start, .p = start, .mode = mode, .seg = NO_SEG};
 	bool ok;
 
-	if (unlikely(!take_prefixes(&d)))
+	if (plain) {
+		d.rex = *start & -is_rex(*start);
+		d.p += is_rex(*start);
+	} else if (unlikely(!take_prefixes(&d))) {
 		return DECODE_LONG;
+	}
 	ok = take_opcode(&d);
 	if (unlikely(d.opcode == 0x62 && d.map == (mode == MODE_64 ? MAP_ONE : MAP_ONE32) &&
 		     (mode == MODE_64 || *d.p >= 0xc0))) {
@@ -779,6 +797,12 @@ static ALWAYS_INLINE enum decode_result decode(
 	return ok ? DECODE_OK : DECODE_UD;
 }
 
+static NOINLINE enum decode_result decode_any(
+	struct insn *out, enum insn_mode mode, const u8 *p)
+{
+	return decode(out, mode, p, false);
+}
+
 /*
  * Fewer than MAX_READ bytes: decode a copy with zeros behind it. If the result needs more than
  * there is, and there might have been more, then the caller has to fetch more.
@@ -791,7 +815,7 @@ static NOINLINE enum decode_result decode_short(
 	enum decode_result r;
 
 	memcpy(bytes, p, n);
-	r = decode(&i, mode, bytes);
+	r = decode_any(&i, mode, bytes);
 	if (r == DECODE_LONG || i.len > n)
 		return n < MAX_LEN ? DECODE_MORE : DECODE_LONG;
 	*out = i;
@@ -803,5 +827,7 @@ enum decode_result insn_decode(
 {
 	if (unlikely(n < MAX_READ))
 		return decode_short(out, mode, p, n);
-	return decode(out, mode, p);
+	if (likely(mode == MODE_64 && !is_prefix(MODE_64, p[is_rex(*p)])))
+		return decode(out, MODE_64, p, true);
+	return decode_any(out, mode, p);
 }
