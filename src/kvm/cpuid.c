@@ -320,7 +320,7 @@ long vcpu_set_cpuid2(struct ioc *c)
 	if (!e)
 		return err;
 	/* A guest that has run has looked at it: only the same again is accepted. */
-	if (v->has_run && (n != v->nr_cpuid || memcmp(e, v->cpuid, n * sizeof(*e)))) {
+	if (v->has_run && (n != v->nr_cpuid || (n && memcmp(e, v->cpuid, n * sizeof(*e))))) {
 		free(e);
 		return -EINVAL;
 	}
