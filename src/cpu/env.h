@@ -39,6 +39,7 @@ struct access {
 	bool system; /* implicit supervisor access: descriptor tables, IDT, TSS; never MMIO */
 	/* set by the environment */
 	u8 *p;	     /* the bytes, after env_begin */
+	u16 log;     /* exit env: this access's place in the log */
 	u8 nr_parts; /* 1, or 2 when it crosses a page */
 	struct access_part {
 		u8 *hva; /* guest RAM, or NULL: no RAM for this need */
@@ -82,6 +83,8 @@ struct env {
 	struct access *pending[ENV_ACCESSES]; /* mapped since the last barrier */
 	u8 nr_pending;
 	bool outs_batch; /* OUTS with REP may move several elements in one pio */
+	bool rest;	 /* what is mapped now goes on where the access before ended: one access
+			    of the instruction (set by env_read, env_write for long ones) */
 };
 
 /* Segmentation only: linear address of [seg:ea, +len) for need (R, W, X). #GP(0)/#SS(0) as SDM 3A 5.3. */
