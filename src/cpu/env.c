@@ -96,7 +96,9 @@ enum stop env_read(struct env *e, enum seg seg, u64 ea, u32 len, void *out)
 		TRY(env_prove(e, seg, ea, len, MMU_R));
 	for (done = 0; done < len; done += n) {
 		n = len <= ACCESS_MAX ? len : piece(ea + done, len - done);
+		e->rest = done;
 		TRY(env_map(e, &a, seg, ea + done, n, MMU_R));
+		e->rest = false;
 		TRY(env_begin(e));
 		__builtin_memcpy((u8 *)out + done, a.p, n);
 	}
@@ -112,7 +114,9 @@ enum stop env_write(struct env *e, enum seg seg, u64 ea, u32 len, const void *in
 		TRY(env_prove(e, seg, ea, len, MMU_W));
 	for (done = 0; done < len; done += n) {
 		n = len <= ACCESS_MAX ? len : piece(ea + done, len - done);
+		e->rest = done;
 		TRY(env_map(e, &a, seg, ea + done, n, MMU_W));
+		e->rest = false;
 		TRY(env_begin(e));
 		__builtin_memcpy(a.p, (const u8 *)in + done, n);
 		TRY(env_flush(e, &a));

@@ -59,6 +59,10 @@ struct emul {
 	struct emul_bus bus;
 	enum emul_gpa_mode mode;
 	bool outs_batch; /* false: one element per exit, as KVM (ANYKVM_OUTS_BATCH=0) */
+	bool quirk_out_7e; /* OUT to port 0x7e advances RIP before its exit (KVM_X86_QUIRK_OUT_7E_INC_RIP) */
+	bool trace;	/* one line per translation (ANYKVM_TRACE=emul; SEED rule 40) */
+	/* cpu_exec; tests put handlers of their own */
+	enum stop (*exec)(struct cpu *cpu, const struct insn *i, struct env *e);
 	/* owner thread only */
 	struct emul_stats stats;
 	struct pending *pending;

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Exit-time emulation from outside: passes of the handler over the pending record, with
+ * user space's answers in between. Read emul.h and env_exit.c before.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "emul/emul_impl.h"
+
+static enum emul_gpa_mode mode_from(const char *s)
+{
+	if (s && (!strcmp(s, "off") || !strcmp(s, "0")))
+		return EMUL_GPA_OFF;
+	if (s && (!strcmp(s, "verify") || !strcmp(s, "2")))
+		return EMUL_GPA_VERIFY;
+	return EMUL_GPA_ON;
+}
+
+int emul_init(struct emul *em, const struct emul_bus *bus)
+{
+	const char *batch = getenv("ANYKVM_OUTS_BATCH"), *trace = getenv("ANYKVM_TRACE");
+
+	*em = (struct emul){
+		.bus = *bus,
+		.mode = mode_from(getenv("ANYKVM_GPA")),
+		.outs_batch = !batch || strcmp(batch, "0"),
+		.quirk_out_7e = true,
+		.trace = trace && strstr(trace, "emul"),
+		.exec = cpu_exec,
+		.pending = calloc(1, sizeof(struct pending)),
+	};
+	return em->pending ? 0 : -ENOMEM;
+}
+
+void emul_free(struct emul *em)
+{
+	free(em->pending);
+	em->pending = NULL;
+}
+
+bool emul_is_pending(const struct emul *em)
+{
+	return em->pending && em->pending->active;
+}
+
+void emul_drop(struct emul *em)
+{
+	if (em->pending)
+		em->pending->active = false;
+}
+
+void emul_fragment(const struct emul *em, struct fragment *out)
+{
+	const struct pending *rec = em->pending;
+
+	pending_piece(rec, &rec->log[rec->cur], rec->cur_write, out);
+}
+
+static u64 linear_rip(const struct cpu *cpu)
+{
+	return cpu->mode == MODE_64 ? cpu->rip : (u32)(cpu->seg[SEG_CS].base + cpu->rip);
+}
+
+/* ---- leaving and coming back */
+
+/* A fragment is for user space: note what it will find, to see what it changes (rule 27). */
+static enum emul_result park(struct emul *em, struct cpu *cpu)
+{
+	struct pending *rec = em->pending;
+
+	rec->active = true;
+	rec->linear_rip = linear_rip(cpu);
+	memcpy(rec->regs, cpu->regs, sizeof(rec->regs));
+	rec->eflags = cpu->eflags;
+	rec->fl = cpu->fl;
+	return EMUL_EXIT;
+}
+
+static bool registers_moved(const struct pending *rec, const struct cpu *cpu)
+{
+	return memcmp(rec->regs, cpu->regs, GPR_ZERO * sizeof(u64)) || rec->eflags != cpu->eflags ||
+		rec->fl != cpu->fl;
+}
+
+/* Bring the writes that are final to their devices, in order. false: a fragment is next. */
+static bool deliver(struct emul *em, struct cpu *cpu)
+{
+	struct pending *rec = em->pending;
+	int k;
+
+	while ((k = pending_undelivered(rec)) >= 0)
+		if (!pending_perform(em, cpu, &rec->log[k], true)) {
+			rec->cur = k;
+			rec->cur_write = true;
+			return false;
+		}
+	return true;
+}
+
+/* ---- one pass of the handler */
+
+static enum emul_result fail(struct emul *em)
+{
+	em->stats.insn_emulation_fail++;
+	emul_drop(em);
+	return EMUL_FAIL;
+}
+
+/* All has been delivered: what the last pass ended in. */
+static enum emul_result conclude(struct emul *em, struct cpu *cpu)
+{
+	struct pending *rec = em->pending;
+	bool shadow = cpu->shadow, shadow_ss = cpu->shadow_ss;
+
+	rec->active = false;
+	if (rec->result == EMUL_EXCEPTION) {
+		cpu->exc = rec->exc;
+		return EMUL_EXCEPTION;
+	}
+	cpu_retire(cpu);
+	if (shadow) { /* this was MOV SS or POP SS: its own shadow begins */
+		cpu->shadow = shadow;
+		cpu->shadow_ss = shadow_ss;
+		cpu_update(cpu);
+	}
+	cpu->leave = rec->leave;
+	cpu->leave_msr = rec->leave_msr;
+	return rec->result;
+}
+
+/* The handler is through. What it wrote last may still have to be delivered (rules 17, 18). */
+static enum emul_result finish(struct emul *em, struct cpu *cpu, enum emul_result result)
+{
+	struct pending *rec = em->pending;
+
+	rec->finished = true;
+	rec->result = result;
+	rec->exc = cpu->exc;
+	rec->leave = cpu->leave;
+	rec->leave_msr = cpu->leave_msr;
+	if (deliver(em, cpu))
+		return conclude(em, cpu);
+	if (rec->log[rec->cur].kind == LOG_MEM)
+		em->stats.mmio_exits++;
+	return park(em, cpu);
+}
+
+/* The handler waits for user space: for an earlier write, or for its read. */
+static enum emul_result wait_for_user(struct emul *em, struct cpu *cpu)
+{
+	struct pending *rec = em->pending;
+	int k = pending_undelivered(rec);
+
+	rec->cur_write = k >= 0;
+	if (k >= 0)
+		rec->cur = k;
+	if (rec->log[rec->cur].kind == LOG_MEM)
+		em->stats.mmio_exits++;
+	return park(em, cpu);
+}
+
+static void set_shadow(struct cpu *cpu, bool shadow, bool shadow_ss)
+{
+	cpu->shadow = shadow;
+	cpu->shadow_ss = shadow_ss;
+}
+
+static enum emul_result run_pass(struct emul *em, struct cpu *cpu)
+{
+	struct pending *rec = em->pending;
+	bool shadow = cpu->shadow, shadow_ss = cpu->shadow_ss;
+	struct env_exit e;
+	enum stop stop;
+
+	env_exit_init(&e, em, cpu);
+	rec->pos = 0;
+	set_shadow(cpu, false, false);
+	stop = em->exec(cpu, &rec->insn, &e.env);
+	if (stop != STOP_OK && stop != STOP_LEAVE)
+		set_shadow(cpu, shadow, shadow_ss);
+	switch (stop) {
+	case STOP_OK:
+		return finish(em, cpu, EMUL_DONE);
+	case STOP_LEAVE:
+		return finish(em, cpu, EMUL_LEAVE);
+	case STOP_EXC:
+		return finish(em, cpu, EMUL_EXCEPTION);
+	case STOP_EXIT:
+		return wait_for_user(em, cpu);
+	case STOP_NPF: /* the next page of a REP: the processor proves it */
+		rec->active = false;
+		return EMUL_DONE;
+	case STOP_PIO:
+	case STOP_FAIL:
+		break;
+	}
+	/* new registers that lead elsewhere are user space's wish: the operation is dropped */
+	if (e.failed_replay && rec->moved) {
+		emul_drop(em);
+		return EMUL_RESTART;
+	}
+	return fail(em);
+}
+
+enum emul_result emul_run(
+	struct emul *em, struct cpu *cpu, const struct insn *insn, const struct fault *fault)
+{
+	if (fault->stage == FAULT_PIO)
+		em->stats.io_exits++;
+	if (fault->stage != FAULT_PIO || emul_is_string_io(insn))
+		em->stats.insn_emulation++; /* KVM counts no IN and OUT: they need no decoding */
+	cpu->data_hits = 0;
+	pending_start(em->pending, insn, fault, em->mode, cpu->mmu.epoch);
+	return run_pass(em, cpu);
+}
+
+enum emul_result emul_complete(struct emul *em, struct cpu *cpu, const void *reply)
+{
+	struct pending *rec = em->pending;
+	struct log_entry *l = &rec->log[rec->cur];
+	struct fragment f;
+
+	emul_fragment(em, &f);
+	if (f.is_pio)
+		em->stats.complete_pio++;
+	else
+		em->stats.complete_mmio++;
+	if (linear_rip(cpu) != rec->linear_rip) {
+		emul_drop(em);
+		return EMUL_RESTART;
+	}
+	rec->moved |= registers_moved(rec, cpu);
+	rec->active = false;
+	if (f.is_write) {
+		l->wdone += f.len;
+	} else {
+		memcpy(rec->data + l->rdata + l->rdone, reply, f.len);
+		l->rdone += f.len;
+		if (!pending_perform(em, cpu, l, false))
+			return park(em, cpu);
+	}
+	if (!deliver(em, cpu))
+		return park(em, cpu);
+	return rec->finished ? conclude(em, cpu) : run_pass(em, cpu);
+}
+
+/* ---- messages */
+
+/* The instruction's bytes, as far as they can be read without any effect. */
+static unsigned int code_bytes(struct cpu *cpu, unsigned int len, char *buf, size_t n)
+{
+	u64 at = linear_rip(cpu);
+	struct xlat x;
+	u32 error;
+	size_t used = 0;
+	u8 *p;
+
+	buf[0] = 0;
+	for (unsigned int k = 0; k < len && used + 3 < n; k++) {
+		if (!cpu->mmu.slots || mmu_walk(&cpu->mmu, gva(at + k), 1, MMU_X, cpu_data_attr(cpu),
+			WALK_DEBUG, &x, &error) != MMU_OK)
+			break;
+		p = mem_hva(cpu->mmu.slots, x.gpa, 1, false);
+		if (!p)
+			break;
+		used += snprintf(buf + used, n - used, "%s%02x", k ? " " : "", *p);
+	}
+	return used;
+}
+
+void emul_explain(struct cpu *cpu, const struct insn *insn, const struct fault *fault, char *buf, size_t n)
+{
+	char text[96], bytes[15 * 3 + 1];
+
+	insn_text(insn, text, sizeof(text));
+	code_bytes(cpu, insn->len, bytes, sizeof(bytes));
+	snprintf(buf, n, "%s (%s) at rip %#llx, gva %#llx gpa %#llx len %u %s: %s", text, bytes,
+		(unsigned long long)cpu->rip, (unsigned long long)fault->gva.v,
+		(unsigned long long)fault->gpa.v, fault->len,
+		fault->access & MMU_W ? "write" : "read", cpu->fail ? cpu->fail : "no reason given");
+}

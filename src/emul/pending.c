@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The pending record: what one instruction (one iteration of a REP) has asked for, and how
+ * far each access has got. It owns all its bytes and holds no pointer. Says nothing about
+ * when things happen: see env_exit.c for the handler's side, emul.c for user space's.
+ */
+#include "emul/emul_impl.h"
+
+#include <string.h>
+
+#include "cpu/tb.h"
+
+void pending_start(struct pending *rec, const struct insn *insn, const struct fault *fault,
+	enum emul_gpa_mode mode, u32 epoch)
+{
+	rec->insn = *insn;
+	rec->active = rec->finished = rec->moved = false;
+	rec->stage = fault->stage;
+	rec->nr_hints = mode == EMUL_GPA_OFF ? 0 : MIN(fault->n, MAX_XLAT);
+	rec->nr_x = rec->nr_hints;
+	memcpy(rec->x, fault->x, rec->nr_hints * sizeof(rec->x[0]));
+	rec->epoch = epoch;
+	rec->units = 0;
+	pending_next_unit(rec);
+}
+
+void pending_next_unit(struct pending *rec)
+{
+	rec->pos = rec->nr = 0;
+	rec->nr_bytes = 0;
+	rec->begun = false;
+}
+
+struct log_entry *pending_add(struct pending *rec)
+{
+	struct log_entry *l;
+
+	if (rec->nr == LOG_ENTRIES)
+		return NULL;
+	l = &rec->log[rec->nr++];
+	*l = (struct log_entry){.flags = 0};
+	return l;
+}
+
+int pending_alloc(struct pending *rec, u32 n)
+{
+	int at = rec->nr_bytes;
+
+	if (rec->nr_bytes + n > LOG_BYTES)
+		return -1;
+	rec->nr_bytes += n;
+	return at;
+}
+
+int pending_undelivered(const struct pending *rec)
+{
+	for (unsigned int k = 0; k < rec->nr; k++)
+		if ((rec->log[k].flags & LOG_WRITE) && rec->log[k].wdone < rec->log[k].len)
+			return k;
+	return -1;
+}
+
+void ram_copy(void *to, const void *from, u32 n)
+{
+	bool aligned = !(((uintptr_t)to | (uintptr_t)from) & (n - 1));
+
+	if (n == 8 && aligned)
+		*(volatile u64 *)to = *(const volatile u64 *)from;
+	else if (n == 4 && aligned)
+		*(volatile u32 *)to = *(const volatile u32 *)from;
+	else if (n == 2 && aligned)
+		*(volatile u16 *)to = *(const volatile u16 *)from;
+	else
+		memcpy(to, from, n);
+}
+
+void ram_written(struct cpu *cpu, gpa_t g, const u8 *hva, u32 n)
+{
+	mem_mark_dirty(cpu->mmu.slots, g);
+	tb_note_write(cpu, hva, n);
+}
+
+/* ---- one access, bite by bite */
+
+/* The bytes from `done` on that lie in one page. */
+static void rest_of_part(const struct log_entry *l, u32 done, gpa_t *g, gva_t *v, u32 *n)
+{
+	if (done < l->len0) {
+		*g = gpa(l->gpa[0].v + done);
+		*v = gva(l->gva.v + done);
+		*n = l->len0 - done;
+	} else {
+		*g = gpa(l->gpa[1].v + done - l->len0);
+		*v = gva(l->gva.v + done);
+		*n = l->len - done;
+	}
+}
+
+/* Does this part only go on where the entry before ended? Then it was walked with that one. */
+static bool goes_on(const struct pending *rec, const struct log_entry *l, u32 done)
+{
+	return (l->flags & LOG_REST) && l > rec->log && done == 0 && (l->gva.v & ~PAGE_MASK);
+}
+
+/*
+ * Mode off: each part of an access is walked when it is performed, also after a completion
+ * (SEED rule 6). The address itself is the proved one, as in mode on: the walk is what KVM
+ * pays, not a second opinion; it may set A, which a processor may do at any time.
+ */
+void pending_walk(struct emul *em, struct cpu *cpu, const struct log_entry *l, u32 done)
+{
+	struct xlat x;
+	gpa_t g;
+	gva_t v;
+	u32 n, error;
+
+	if (em->mode != EMUL_GPA_OFF || l->kind != LOG_MEM || (done && done != l->len0) ||
+		goes_on(em->pending, l, done))
+		return;
+	rest_of_part(l, done, &g, &v, &n);
+	if (cpu->mode != MODE_64)
+		v = gva((u32)v.v);
+	(void)!mmu_walk(&cpu->mmu, v, n, MMU_R, l->attr & 15, WALK_DATA, &x, &error);
+}
+
+static bool mem_step(struct emul *em, struct cpu *cpu, struct log_entry *l, bool write)
+{
+	u16 *done = write ? &l->wdone : &l->rdone;
+	u8 *data = em->pending->data + (write ? l->wdata : l->rdata) + *done, *hva;
+	gpa_t g;
+	gva_t v;
+	u32 n;
+	int err;
+
+	pending_walk(em, cpu, l, *done);
+	rest_of_part(l, *done, &g, &v, &n);
+	hva = mem_hva(cpu->mmu.slots, g, n, write);
+	if (hva && write) {
+		ram_copy(hva, data, n);
+		ram_written(cpu, g, hva, n);
+	} else if (hva) {
+		ram_copy(data, hva, n);
+	} else {
+		n = MIN(n, 8);
+		err = write ? em->bus.mmio_write(em->bus.opaque, g, n, data)
+			    : em->bus.mmio_read(em->bus.opaque, g, n, data);
+		if (err)
+			return false;
+	}
+	*done += n;
+	return true;
+}
+
+static bool pio_step(struct emul *em, struct log_entry *l, bool write)
+{
+	u16 *done = write ? &l->wdone : &l->rdone;
+	u8 *data = em->pending->data + (write ? l->wdata : l->rdata) + *done;
+	int err = write ? em->bus.pio_write(em->bus.opaque, l->port, l->size, data)
+			: em->bus.pio_read(em->bus.opaque, l->port, l->size, data);
+
+	if (err)
+		return false;
+	*done += l->size;
+	return true;
+}
+
+bool pending_perform(struct emul *em, struct cpu *cpu, struct log_entry *l, bool write)
+{
+	const u16 *done = write ? &l->wdone : &l->rdone;
+
+	while (*done < l->len)
+		if (!(l->kind == LOG_PIO ? pio_step(em, l, write) : mem_step(em, cpu, l, write)))
+			return false;
+	return true;
+}
+
+void pending_piece(const struct pending *rec, const struct log_entry *l, bool write,
+	struct fragment *out)
+{
+	u32 done = write ? l->wdone : l->rdone, n;
+	gva_t v;
+
+	*out = (struct fragment){
+		.is_pio = l->kind == LOG_PIO,
+		.is_write = write,
+		.data = write ? rec->data + l->wdata + done : NULL,
+		.count = 1,
+	};
+	if (out->is_pio) {
+		out->port = l->port;
+		out->size = l->size;
+		out->len = l->len - done;
+		out->count = out->len / l->size;
+		return;
+	}
+	rest_of_part(l, done, &out->gpa, &v, &n);
+	out->len = MIN(n, 8);
+}
