@@ -53,7 +53,7 @@ $B/anykvm: $(call OBJ,$(CMD_SRC)) $B/lib/libanykvm.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) $(CMD_LDFLAGS) -o $@ $^
 # until src/irq and src/emul are complete
-CMD_LDFLAGS := -Wl,--unresolved-symbols=ignore-all
+CMD_LDFLAGS := -no-pie -Wl,--unresolved-symbols=ignore-all
 
 # ---- unit tests: src/mmu/walk_test.c -> $B/src/mmu/walk_test, run by check-unit
 $(UNIT): $B/%: $B/%.o $B/libanykvm.a
