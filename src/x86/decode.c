@@ -632,7 +632,8 @@ static ALWAYS_INLINE void take_imm(struct dec *d, struct insn *i)
 
 /*
  * Operand size (SDM 1 3.6.1): 66 that is part of the opcode does not count. Under VEX only W
- * does.
+ * does. DIFFERS: near branches in 64-bit mode ignore 66 as Intel's do; AMD's obey it (APM 3
+ * appendix B.1). REX.W, which compilers add where they pad a call, hides the difference.
  */
 static ALWAYS_INLINE u8 operand_size(const struct dec *d)
 {

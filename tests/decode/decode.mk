@@ -6,7 +6,9 @@ DECODE     := $B/tests/decode
 DECODE_ELF := $(firstword $(wildcard /lib/x86_64-linux-gnu/libc.so.6 /lib64/libc.so.6)) /bin/bash
 VMLINUX    ?= $(DECODE)/vmlinux
 
-$(DECODE)/decode_sweep: $(call OBJ,tests/decode/decode_sweep.c tests/decode/compare.c) $B/libanykvm.a
+DECODE_OBJ := $(call OBJ,tests/decode/decode_sweep.c tests/decode/compare.c)
+
+$(DECODE)/decode_sweep: $(DECODE_OBJ) $B/libanykvm.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lZydis
 
