@@ -25,6 +25,22 @@ enum stop exec_nop(struct cpu *cpu, const struct insn *i, struct env *e)
 	return STOP_OK;
 }
 
+/* Caches are coherent here; what is left is that the address must be readable (SDM 2A CLFLUSH). */
+enum stop exec_clflush(struct cpu *cpu, const struct insn *i, struct env *e)
+{
+	return env_prove(e, i->seg, insn_ea(cpu, i), 1, MMU_R);
+}
+
+enum stop exec_cld(struct cpu *cpu, const struct insn *i, struct env *e)
+{
+	(void)e;
+	if (insn_op(i) == OP_CLD)
+		cpu->eflags &= ~EFL_DF;
+	else
+		cpu->eflags |= EFL_DF;
+	return STOP_OK;
+}
+
 enum stop exec_xlat(struct cpu *cpu, const struct insn *i, struct env *e)
 {
 	u64 ea = zext(cpu->regs[GPR_RBX] + (u8)cpu->regs[GPR_RAX], i->asz);
