@@ -234,6 +234,7 @@ enum emul_result emul_complete(struct emul *em, struct cpu *cpu, const void *rep
 	}
 	rec->moved |= registers_moved(rec, cpu);
 	rec->active = false;
+	l->flags &= ~LOG_USER;
 	if (f.is_write) {
 		l->wdone += f.len;
 	} else {

@@ -45,6 +45,7 @@ enum log_kind { LOG_MEM, LOG_SYSTEM, LOG_PIO };
 #define LOG_WRITE  BIT(1) /* write is final: wdata is valid unless it went to RAM at once */
 #define LOG_REST   BIT(2) /* goes on where the entry before ended: same write (rule 18), same walk */
 #define LOG_DIRECT BIT(3) /* the handler works on guest RAM itself (atomic): cannot be replayed */
+#define LOG_USER   BIT(4) /* no RAM and no device took the next piece: it is user space's */
 
 /* One mapped operand or port access of the current unit. */
 struct log_entry {

@@ -168,10 +168,10 @@ bool pending_perform(struct emul *em, struct cpu *cpu, struct log_entry *l, bool
 {
 	const u16 *done = write ? &l->wdone : &l->rdone;
 
-	while (*done < l->len)
+	while (*done < l->len && !(l->flags & LOG_USER))
 		if (!(l->kind == LOG_PIO ? pio_step(em, l, write) : mem_step(em, cpu, l, write)))
-			return false;
-	return true;
+			l->flags |= LOG_USER;
+	return *done == l->len;
 }
 
 void pending_piece(const struct pending *rec, const struct log_entry *l, bool write,
