@@ -25,6 +25,8 @@ VMM_SRC  := $(filter-out %_test.c,$(wildcard vmm/*.c))
 CMD_SRC  := $(strip $(wildcard tools/*.c) $(VMM_SRC))
 OBJ       = $(patsubst %.c,$B/%.o,$(1))
 UNIT     := $(patsubst %.c,$B/%,$(UNIT_SRC))
+LIB_UNIT := $(filter $B/src/%,$(UNIT))
+VMM_UNIT := $(filter $B/vmm/%,$(UNIT))
 
 .PHONY: all
 all: $B/libanykvm.a $B/libanykvm.so $(if $(CMD_SRC),$B/anykvm)
@@ -56,10 +58,14 @@ $B/anykvm: $(call OBJ,$(CMD_SRC)) $B/lib/libanykvm.a
 CMD_LDFLAGS := -no-pie -Wl,--unresolved-symbols=ignore-all
 
 # ---- unit tests: src/mmu/walk_test.c -> $B/src/mmu/walk_test, run by check-unit
-$(UNIT): $B/%: $B/%.o $B/libanykvm.a
+$(LIB_UNIT): $B/%: $B/%.o $B/libanykvm.a
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(call OBJ,$(filter-out vmm/main.c,$(if $(findstring vmm/,$<),$(VMM_SRC)))) $B/libanykvm.a -lcmocka $(LDLIBS_$(notdir $@))
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< $B/libanykvm.a -lcmocka $(LDLIBS_$(notdir $@))
 LDLIBS_decode_test := -lZydis
+
+$(VMM_UNIT): $B/%: $B/%.o $(call OBJ,$(VMM_SRC)) $B/lib/libanykvm.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) $(CMD_LDFLAGS) -o $@ $^ -lcmocka
 
 .PHONY: check-unit
 check-unit: $(UNIT)
@@ -67,6 +73,29 @@ check-unit: $(UNIT)
 
 # ---- further test and bench targets live beside their programs
 -include $(wildcard tests/*/*.mk bench/*.mk)
+
+.PHONY: examples
+examples: $(patsubst %.c,$B/%,$(wildcard examples/*.c))
+$B/examples/%: $B/examples/%.o $B/lib/libanykvm.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) $(CMD_LDFLAGS) -o $@ $^
+
+.PHONY: shape deps
+shape deps:
+	$(Q)scripts/$@.sh
+
+.PHONY: install
+install: all
+	$(Q)install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin include lib/pkgconfig share/man/man1)
+	$(Q)install -m 755 $B/anykvm $(DESTDIR)$(PREFIX)/bin/
+	$(Q)install -m 644 include/anykvm.h $(DESTDIR)$(PREFIX)/include/
+	$(Q)install -m 644 $B/lib/libanykvm.a $(DESTDIR)$(PREFIX)/lib/
+	$(Q)install -m 755 $B/libanykvm.so $(DESTDIR)$(PREFIX)/lib/libanykvm.so.$(VERSION)
+	$(Q)ln -sf libanykvm.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libanykvm.so.0
+	$(Q)ln -sf libanykvm.so.0 $(DESTDIR)$(PREFIX)/lib/libanykvm.so
+	$(Q)sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' anykvm.pc.in \
+		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/anykvm.pc
+	$(Q)install -m 644 doc/anykvm.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 
 .PHONY: clean
 clean:
