@@ -53,9 +53,7 @@ $B/lib/libanykvm.a: $(call OBJ,$(LIB_SRC))
 
 $B/anykvm: $(call OBJ,$(CMD_SRC)) $B/lib/libanykvm.a
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS) $(CMD_LDFLAGS) -o $@ $^
-# until src/irq and src/emul are complete
-CMD_LDFLAGS := -no-pie -Wl,--unresolved-symbols=ignore-all
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^
 
 # ---- unit tests: src/mmu/walk_test.c -> $B/src/mmu/walk_test, run by check-unit
 $(LIB_UNIT): $B/%: $B/%.o $B/libanykvm.a
@@ -65,7 +63,7 @@ LDLIBS_decode_test := -lZydis
 
 $(VMM_UNIT): $B/%: $B/%.o $(call OBJ,$(VMM_SRC)) $B/lib/libanykvm.a
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS) $(CMD_LDFLAGS) -o $@ $^ -lcmocka
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka
 
 .PHONY: check-unit
 check-unit: $(UNIT)
@@ -78,7 +76,7 @@ check-unit: $(UNIT)
 examples: $(patsubst %.c,$B/%,$(wildcard examples/*.c))
 $B/examples/%: $B/examples/%.o $B/lib/libanykvm.a
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS) $(CMD_LDFLAGS) -o $@ $^
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^
 
 .PHONY: shape deps
 shape deps:

@@ -36,7 +36,7 @@ static struct uart fresh(void)
 
 /* One register access; for reads `v` is what must come. */
 struct step {
-	char op; /* 'w' write, 'r' read, 'i' a byte comes in, 'l' the interrupt line is v, 'n' bytes sent */
+	char op; /* write, read, input of a byte, level of the line, number of bytes sent */
 	u8 reg, v;
 };
 
