@@ -73,10 +73,10 @@ static ALWAYS_INLINE u64 goto_direct(
 
 	if (CHAIN && likely(tb && !(cpu->request & cpu->request_mask) && tb_same_page(tb)))
 		return enter_tb(cpu, tb, rip, fl);
-	if (CHAIN && (start ^ rip) < PAGE_SIZE) {
-		cpu->tbs->link = (struct tb **)slot;
-		cpu->tbs->link_rip = rip;
-	}
+	if (!CHAIN || (start ^ rip) >= PAGE_SIZE)
+		return goto_rip(cpu, rip, fl);
+	cpu->tbs->link = (struct tb **)slot;
+	cpu->tbs->link_rip = rip;
 	return leave_thread(cpu, rip, fl);
 }
 
