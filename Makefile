@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# anykvm. `make help` lists the targets. Quiet; V=1 shows the commands.
+# anykvm. Quiet; V=1 shows the commands. The targets are listed in doc/DESIGN.md 10.
 # Variants, each with a build folder of its own: HARD=1, SAN=address,undefined, SAN=thread.
 
 CC      ?= gcc
@@ -71,6 +71,12 @@ check-unit: $(UNIT)
 
 # ---- further test and bench targets live beside their programs
 -include $(wildcard tests/*/*.mk bench/*.mk)
+
+# All that must hold before a commit; closes with `N passed, N failed`.
+CHECKS := check-unit check-api check-boot check-seed check-decode-slice
+.PHONY: check
+check: all examples deps shape
+	$(Q)scripts/check.sh $(CHECKS)
 
 .PHONY: examples
 examples: $(patsubst %.c,$B/%,$(wildcard examples/*.c))
