@@ -189,6 +189,7 @@ struct cpu {
 	u64 smbase;
 	u32 mxcsr;
 	bool in_smm, smi_pending;
+	bool smm_inside_nmi; /* NMIs were blocked already when SMM was entered */
 	bool nmi_blocked;
 	u8 nmi_pending; /* 0..2 */
 	struct {
@@ -278,6 +279,9 @@ void cpu_retire(struct cpu *cpu);
 
 /* SMM entry: save state, enter the handler. */
 MUSTCHECK enum stop cpu_enter_smm(struct cpu *cpu);
+void cpu_pend_smi(struct cpu *cpu);
+/* Change the mode alone, registers as they are (KVM_SET_VCPU_EVENTS). Outside cpu_run and detached. */
+void cpu_set_smm(struct cpu *cpu, bool on);
 
 /* Raise: fill cpu->exc, return STOP_EXC. */
 enum stop cpu_raise(struct cpu *cpu, u8 vector);

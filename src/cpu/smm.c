@@ -99,16 +99,36 @@ static void load_state(struct cpu *cpu, const struct smm_state *s)
 }
 
 /* The other address space: translations, and blocks decoded from it, are of no use any more. */
-static void switch_space(struct cpu *cpu, u8 space)
+static void leave_space(struct cpu *cpu, bool smm)
 {
-	cpu->in_smm = space;
-	cpu->mmu.space = space;
-	if (mmu_attach(&cpu->mmu)) /* the arrays are there: only the snapshot changes */
-		cpu_request(cpu, REQ_KICK);
+	cpu->in_smm = smm;
+	cpu->mmu.space = smm;
 	mmu_flush(&cpu->mmu);
 	if (cpu->tbs)
 		tb_flush_all(cpu);
+}
+
+static void switch_space(struct cpu *cpu, bool smm)
+{
+	leave_space(cpu, smm);
+	if (mmu_attach(&cpu->mmu)) /* the arrays are there: only the snapshot changes */
+		cpu_request(cpu, REQ_KICK);
 	cpu->ops->smm_changed(cpu);
+}
+
+void cpu_set_smm(struct cpu *cpu, bool on)
+{
+	if (cpu->in_smm == on)
+		return;
+	leave_space(cpu, on);
+	cpu_update(cpu);
+	cpu->ops->smm_changed(cpu);
+}
+
+void cpu_pend_smi(struct cpu *cpu)
+{
+	cpu->smi_pending = true;
+	cpu_request(cpu, REQ_SMI);
 }
 
 static u8 *state_hva(struct cpu *cpu, bool write)
@@ -148,8 +168,9 @@ enum stop cpu_enter_smm(struct cpu *cpu)
 
 	cpu->smi_pending = false;
 	cpu_unrequest(cpu, REQ_SMI);
+	cpu->smm_inside_nmi = cpu->nmi_blocked;
 	save_state(cpu, &s);
-	switch_space(cpu, 1);
+	switch_space(cpu, true);
 	p = state_hva(cpu, true);
 	if (!p) {
 		cpu->fail = "SMI: no RAM at SMBASE";
@@ -193,7 +214,7 @@ enum stop exec_rsm(struct cpu *cpu, const struct insn *i, struct env *e)
 	if (!state_valid(cpu, &s))
 		return shutdown(cpu);
 	load_state(cpu, &s);
-	switch_space(cpu, 0);
+	switch_space(cpu, false);
 	cpu_update_paging(cpu, false);
 	p = cpu->mmu.paging;
 	if ((p.cr0 & CR0_PG) && (p.cr4 & CR4_PAE) && !(p.efer & EFER_LMA)) {

@@ -150,7 +150,12 @@ static void op_nmi_unmasked(struct cpu *cpu)
 
 static void op_smm_changed(struct cpu *cpu)
 {
-	(void)cpu; /* SMM is not offered */
+	struct vcpu *v = vcpu_of(cpu);
+
+	if (cpu->in_smm)
+		v->msr[MSR_SLOT_SMI_COUNT]++;
+	else if (__atomic_load_n(&v->todo, __ATOMIC_SEQ_CST) & TODO_INIT)
+		cpu_request(cpu, REQ_KICK); /* an INIT that came in SMM is taken now */
 }
 
 const struct cpu_ops vcpu_cpu_ops = {

@@ -28,10 +28,12 @@ static void op_nmi(void *vm, unsigned int vcpu)
 		vcpu_queue_nmi(v);
 }
 
-/* SMM is not offered: nothing that a guest can do sends one but an IPI, which is lost. */
 static void op_smi(void *vm, unsigned int vcpu)
 {
-	(void)vm, (void)vcpu;
+	struct vcpu *v = vm_vcpu(vm, vcpu);
+
+	if (v)
+		vcpu_ask(v, TODO_SMI);
 }
 
 static void op_init(void *vm, unsigned int vcpu)

@@ -141,6 +141,22 @@ static bool xss_set(struct vcpu *v, u32 index, u64 value, bool host)
 	return !value; /* no supervisor state component is offered */
 }
 
+/* For the client only: KVM's guests cannot read it either. */
+static bool smbase_get(struct vcpu *v, u32 index, u64 *value, bool host)
+{
+	(void)index;
+	*value = v->cpu.smbase;
+	return host;
+}
+
+static bool smbase_set(struct vcpu *v, u32 index, u64 value, bool host)
+{
+	(void)index;
+	if (host)
+		v->cpu.smbase = (u32)value;
+	return host;
+}
+
 /* ---- time */
 
 static bool tsc_get(struct vcpu *v, u32 index, u64 *value, bool host)

@@ -338,6 +338,29 @@ long vcpu_set_guest_debug(struct ioc *c)
 	 KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM |                        \
 	 KVM_VCPUEVENT_VALID_PAYLOAD | KVM_VCPUEVENT_VALID_TRIPLE_FAULT)
 
+static void smi_get(struct vcpu *v, struct kvm_vcpu_events *e)
+{
+	u32 todo = __atomic_load_n(&v->todo, __ATOMIC_SEQ_CST);
+
+	e->smi.smm = v->cpu.in_smm;
+	e->smi.pending = v->cpu.smi_pending || todo & TODO_SMI;
+	e->smi.smm_inside_nmi = v->cpu.in_smm && v->cpu.smm_inside_nmi;
+	e->smi.latched_init = v->cpu.in_smm && todo & TODO_INIT;
+}
+
+static void smi_set(struct vcpu *v, const struct kvm_vcpu_events *e)
+{
+	cpu_set_smm(&v->cpu, e->smi.smm);
+	v->cpu.smm_inside_nmi = e->smi.smm && e->smi.smm_inside_nmi;
+	v->cpu.smi_pending = false;
+	cpu_unrequest(&v->cpu, REQ_SMI);
+	__atomic_fetch_and(&v->todo, ~(TODO_SMI | TODO_INIT), __ATOMIC_SEQ_CST);
+	if (e->smi.pending)
+		cpu_pend_smi(&v->cpu);
+	if (v->lapic && e->smi.smm && e->smi.latched_init)
+		__atomic_fetch_or(&v->todo, TODO_INIT, __ATOMIC_SEQ_CST);
+}
+
 void events_get(struct vcpu *v, struct kvm_vcpu_events *e)
 {
 	const struct cpu *cpu = &v->cpu;
@@ -359,7 +382,9 @@ void events_get(struct vcpu *v, struct kvm_vcpu_events *e)
 	e->nmi.injected = on && cpu->event.is_nmi;
 	e->nmi.pending = MIN(cpu->nmi_pending + v->nmi_queued, 2u);
 	e->nmi.masked = cpu->nmi_blocked;
-	e->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
+	smi_get(v, e);
+	e->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW |
+		   KVM_VCPUEVENT_VALID_SMM;
 	if (v->vm->exception_payload) {
 		e->exception_has_payload = exception && cpu->event.exc.has_payload;
 		e->exception_payload = exception ? cpu->event.exc.payload : 0;
@@ -376,8 +401,6 @@ static bool events_valid(struct vcpu *v, const struct kvm_vcpu_events *e)
 	if (e->flags & KVM_VCPUEVENT_VALID_PAYLOAD && !v->vm->exception_payload)
 		return false;
 	if (e->flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT && !v->vm->triple_fault_event)
-		return false;
-	if (e->flags & KVM_VCPUEVENT_VALID_SMM && (e->smi.smm || e->smi.pending))
 		return false;
 	return !(e->exception.injected || e->exception.pending) ||
 	       (e->exception.nr < 32 && e->exception.nr != EXC_NMI);
@@ -423,6 +446,8 @@ int events_set(struct vcpu *v, const struct kvm_vcpu_events *e)
 	}
 	if (e->flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR && v->lapic)
 		v->sipi_vector = e->sipi_vector;
+	if (e->flags & KVM_VCPUEVENT_VALID_SMM)
+		smi_set(v, e);
 	cpu_update(cpu);
 	return 0;
 }

@@ -168,9 +168,22 @@ static int exit_debug(struct vcpu *v)
 
 /* ---- HLT, INIT, SIPI */
 
+/* INIT waits for the end of SMM (SDM 3C 31.3). */
+static u32 todo_now(const struct vcpu *v)
+{
+	u32 todo = __atomic_load_n(&v->todo, __ATOMIC_SEQ_CST);
+
+	return v->cpu.in_smm ? todo & ~TODO_INIT : todo;
+}
+
 static bool has_todo(struct vcpu *v)
 {
-	return __atomic_load_n(&v->todo, __ATOMIC_SEQ_CST) & (TODO_INIT | TODO_SIPI);
+	return todo_now(v) & (TODO_INIT | TODO_SIPI);
+}
+
+static bool has_smi(struct vcpu *v)
+{
+	return !v->cpu.in_smm && (v->cpu.smi_pending || todo_now(v) & TODO_SMI);
 }
 
 bool vcpu_can_take_irq(struct vcpu *v)
@@ -180,7 +193,7 @@ bool vcpu_can_take_irq(struct vcpu *v)
 
 static bool ends_halt(struct vcpu *v)
 {
-	return has_todo(v) || v->cpu.event.pending ||
+	return has_todo(v) || has_smi(v) || v->cpu.event.pending ||
 	       ((v->cpu.nmi_pending || __atomic_load_n(&v->nmi_queued, __ATOMIC_SEQ_CST)) &&
 		!v->cpu.nmi_blocked) ||
 	       (vcpu_can_take_irq(v) && vcpu_has_interrupt(v));
@@ -220,7 +233,8 @@ static void do_sipi(struct vcpu *v)
 
 static void do_todo(struct vcpu *v)
 {
-	u32 todo = __atomic_exchange_n(&v->todo, 0, __ATOMIC_SEQ_CST);
+	u32 take = v->cpu.in_smm ? ~TODO_INIT : ~0u;
+	u32 todo = __atomic_fetch_and(&v->todo, ~take, __ATOMIC_SEQ_CST) & take;
 	u32 nmi = __atomic_exchange_n(&v->nmi_queued, 0, __ATOMIC_SEQ_CST);
 
 	if (todo & TODO_INIT)
@@ -229,6 +243,8 @@ static void do_todo(struct vcpu *v)
 		do_sipi(v);
 	if (todo & TODO_CLOCK)
 		vcpu_write_time(v);
+	if (todo & TODO_SMI)
+		cpu_pend_smi(&v->cpu);
 	if (nmi) {
 		v->stats.nmi_injections += nmi;
 		v->cpu.nmi_pending = MIN(v->cpu.nmi_pending + nmi, 2u);
@@ -474,6 +490,7 @@ static void post_run(struct vcpu *v)
 	struct kvm_run *run = v->run;
 
 	sync_out(v);
+	run->flags = v->cpu.in_smm ? KVM_RUN_X86_SMM : 0;
 	run->if_flag = !!(v->cpu.eflags & EFL_IF);
 	run->cr8 = vcpu_get_cr8(v);
 	run->apic_base = vcpu_get_apic_base(v);
@@ -498,7 +515,6 @@ int vcpu_run(struct vcpu *v)
 	bool wanted = !__atomic_load_n(&v->run->immediate_exit, __ATOMIC_ACQUIRE);
 	int r;
 
-	v->run->flags = 0;
 	v->cpu.irq_window = v->run->request_interrupt_window && !vm_has_pic(v->vm);
 	if (v->mp_state == KVM_MP_STATE_UNINITIALIZED) {
 		r = wait_for_init(v, wanted);

@@ -280,6 +280,12 @@ long vcpu_nmi(struct ioc *c)
 	return 0;
 }
 
+long vcpu_smi(struct ioc *c)
+{
+	vcpu_ask(c->vcpu, TODO_SMI);
+	return 0;
+}
+
 long vcpu_tpr_access_reporting(struct ioc *c)
 {
 	const struct kvm_tpr_access_ctl *t = c->arg;

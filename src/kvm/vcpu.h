@@ -24,6 +24,7 @@
 #define TODO_INIT  (1u << 0)
 #define TODO_SIPI  (1u << 1)
 #define TODO_CLOCK (1u << 2) /* write the kvmclock page anew */
+#define TODO_SMI   (1u << 3)
 
 enum msr_slot {
 #define MSR(index, name, flags, reset, wmask) MSR_SLOT_##name,

@@ -17,7 +17,7 @@
 #define VM_VCPUS_MAX	1024 /* KVM_CAP_MAX_VCPUS */
 #define VM_VCPU_IDS_MAX 4096 /* KVM_CAP_MAX_VCPU_ID */
 #define VM_SLOTS_MAX	MEM_SLOTS_MAX
-#define VM_SPACES	1 /* address spaces offered; 2 with SMM */
+#define VM_SPACES	MEM_SPACES /* KVM_CAP_MULTI_ADDRESS_SPACE: normal, SMM */
 
 struct vcpu;
 struct event_thread;
