@@ -105,4 +105,4 @@ install: all
 clean:
 	$(Q)rm -rf build build-*
 
--include $(shell find $B -name '*.d' 2>/dev/null)
+-include $(shell find $B -name '*.d' -type f 2>/dev/null)

@@ -9,7 +9,7 @@ build=$1
 n=${N:-3}
 secs=${STRESS_SECS:-5}
 dir=$build/demo
-out=$build/bench.d
+out=$build/bench-boot
 scripts/packages.sh gcc make binutils libc6-dev cpio qemu-system-x86
 ${MAKE:-make} -s "$build/anykvm" "$build/boot/init" "$build/bench/until"
 scripts/guest.sh "$dir" "$build/boot/init"
