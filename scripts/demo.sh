@@ -35,7 +35,7 @@ run() {
 		tail -n 20 "$dir/$1.log" >&2
 		die "run $1 ended with status $status ($dir/$1.log)"
 	}
-	tr -d '\r' < "$dir/$1.log" | grep -E 'ANYKVM|Status: ' || true
+	tr -d '\r' < "$dir/$1.log" | grep -E '^ANYKVM-|^Status: ' || true
 	grep -q 'ANYKVM-STRESS-STATUS 0' "$dir/$1.log" || die "stressapptest failed ($dir/$1.log)"
 }
 

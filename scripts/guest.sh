@@ -39,7 +39,9 @@ rm -rf root
 mkdir -p root/bin root/dev
 cp "$init" root/init
 cp x/usr/bin/stressapptest root/bin/
-libs=$(LD_LIBRARY_PATH="$PWD/x/lib/x86_64-linux-gnu" ldd root/bin/stressapptest)
+export LD_LIBRARY_PATH="$PWD/x/lib/x86_64-linux-gnu:$PWD/x/usr/lib/x86_64-linux-gnu"
+libs=$(ldd root/bin/stressapptest)
+unset LD_LIBRARY_PATH
 case $libs in *"not found"*) die "stressapptest lacks libraries: $libs" ;; esac
 for lib in $(printf '%s\n' "$libs" | grep -o '/[^ ]*'); do
 	to=$lib
