@@ -3,18 +3,19 @@
 #include "cpu/debug.h"
 #include "cpu/system_test.h"
 
-/* A table with all that the tests need: AMD, LM NX SYSCALL, SMEP SMAP, PCID, PKU, 46 bits. */
+/* A table with all that the tests need: AMD, MSR TSC, RDRAND, LM NX SYSCALL RDTSCP, FSGSBASE SMEP SMAP, PCID, PKU, 46 bits. */
 static struct cpuid_entry table[] = {
 	{.leaf = 0, .eax = 0xd, .ebx = 0x68747541, .ecx = 0x444d4163, .edx = 0x69746e65},
-	{.leaf = 1, .eax = 0xa20f10, .ecx = 1 << 17 | 1 << 26, .edx = 1 << 9 | 1 << 25},
-	{.leaf = 7, .has_subleaf = true, .ebx = 1 << 7 | 1 << 20, .ecx = 1 << 3},
+	{.leaf = 1, .eax = 0xa20f10, .ecx = 1 << 17 | 1 << 26 | 1 << 30,
+	 .edx = 1 << 4 | 1 << 5 | 1 << 9 | 1 << 25},
+	{.leaf = 7, .has_subleaf = true, .ebx = 1 << 0 | 1 << 7 | 1 << 20, .ecx = 1 << 3},
 	{.leaf = 0xb, .has_subleaf = true, .subleaf = 0, .ecx = 0x100, .edx = 5},
 	{.leaf = 0xb, .has_subleaf = true, .subleaf = 1, .ecx = 0x201, .edx = 5},
 	{.leaf = 0xd, .has_subleaf = true, .eax = 7},
 	{.leaf = 0xd, .has_subleaf = true, .subleaf = 1, .eax = 0xf},
 	{.leaf = 0xd, .has_subleaf = true, .subleaf = 2, .eax = 256, .ebx = 576},
 	{.leaf = 0x80000000, .eax = 0x80000008},
-	{.leaf = 0x80000001, .edx = 1 << 11 | 1 << 20 | 1 << 29},
+	{.leaf = 0x80000001, .edx = 1 << 11 | 1 << 20 | 1 << 27 | 1 << 29},
 	{.leaf = 0x80000008, .eax = 46},
 };
 
@@ -48,7 +49,7 @@ static const struct cr_row crs[] = {
 	{M_LONG, 4, 0, false, "clear PAE in long mode"},
 	{M_LONG, 4, CR4_PAE | CR4_LA57, false, "LA57 toggled in long mode"},
 	{M_LONG, 4, CR4_PAE | CR4_SMEP | CR4_SMAP, true, "SMEP SMAP"},
-	{M_LONG, 4, CR4_PAE | CR4_FSGSBASE, false, "not in CPUID"},
+	{M_LONG, 4, CR4_PAE | CR4_UMIP, false, "not in CPUID"},
 	{M_LONG, 4, CR4_PAE | BIT(13), false, "VMXE"},
 	{M_LONG, 4, CR4_PAE | BIT(40), false, "reserved"},
 	{M_LONG, 4, CR4_PAE | CR4_PCIDE, true, "PCIDE"},
@@ -247,10 +248,10 @@ static void cpuid_answers(void **state)
 	machine_mode(m, M_LONG);
 	with_table();
 	cpu_cpuid(cpu, 1, 0, v);
-	assert_int_equal(v[2], 1 << 17 | 1 << 26);
+	assert_int_equal(v[2], table[1].ecx);
 	cpu->cr4 |= CR4_OSXSAVE | CR4_PKE;
 	cpu_cpuid(cpu, 1, 0, v);
-	assert_int_equal(v[2], 1 << 17 | 1 << 26 | 1 << 27);
+	assert_int_equal(v[2], table[1].ecx | 1 << 27);
 	cpu_cpuid(cpu, 7, 0, v);
 	assert_int_equal(v[2], 1 << 3 | 1 << 4);
 	cpu_cpuid(cpu, 0xd, 0, v);

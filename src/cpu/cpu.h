@@ -219,6 +219,7 @@ struct cpu {
 	/* --- set at creation --- */
 	const struct cpu_ops *ops;
 	void *opaque;
+	bool no_fix_hypercall; /* VMCALL on AMD, VMMCALL on Intel are #UD: not rewritten */
 	u8 features[NR_CPUF]; /* 1 = the guest's CPUID has it; cpu_set_features */
 	struct cpuid_entry *cpuid; /* owned by the creator; sorted as given */
 	u32 nr_cpuid;

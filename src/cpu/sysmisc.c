@@ -6,6 +6,7 @@
 #include "cpu/system.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/random.h>
 #include <x86intrin.h>
 
@@ -101,8 +102,28 @@ enum stop exec_mwait(struct cpu *cpu, const struct insn *i, struct env *e)
 	return STOP_OK;
 }
 
+/*
+ * The other vendor's instruction: a hypervisor writes its own in its place and lets the guest
+ * execute that (api.rst, KVM_X86_QUIRK_FIX_HYPERCALL_INSN); without the quirk it is #UD.
+ */
+static enum stop fix_hypercall(struct cpu *cpu, struct env *e)
+{
+	u64 linear = cpu->mode == MODE_64 ? cpu->rip : (u32)(cpu->seg[SEG_CS].base + cpu->rip);
+	struct access a;
+
+	if (cpu->no_fix_hypercall)
+		return cpu_ud(cpu);
+	TRY(env_map_linear(e, &a, gva(linear), 3, MMU_W, cpu_data_attr(cpu)));
+	TRY(env_begin(e));
+	memcpy(a.p, cpu_is_intel(cpu) ? "\x0f\x01\xc1" : "\x0f\x01\xd9", 3);
+	TRY(env_flush(e, &a));
+	cpu->next_rip = cpu->rip;
+	return STOP_OK;
+}
+
 enum stop exec_hypercall(struct cpu *cpu, const struct insn *i, struct env *e)
 {
-	(void)i, (void)e;
-	return cpu->ops->hypercall(cpu);
+	bool vmcall = insn_row(i)->op == OP_VMCALL;
+
+	return vmcall == cpu_is_intel(cpu) ? cpu->ops->hypercall(cpu) : fix_hypercall(cpu, e);
 }

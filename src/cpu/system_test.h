@@ -263,30 +263,16 @@ static inline void machine_destroy(struct machine *m)
 	free(m);
 }
 
-/* Decode and run the instruction in `bytes` at cpu->rip by its handler; RIP moves if it retires. */
+/* Decode and run the instruction in `bytes` at cpu->rip; RIP moves if it retires. */
 static inline enum stop machine_exec(struct machine *m, const char *bytes, unsigned int n)
 {
-	static exec_fn *const fn[NR_OPS] = {
-#define HANDLER_ROW(op, f) [OP_##op] = f,
-#undef HANDLER
-#define HANDLER(op, f) HANDLER_ROW(op, f)
-#include "cpu/handlers_system.def"
-#undef HANDLER
-#define HANDLER(v) (0x9000u + (v)*16)
-	};
 	struct cpu *cpu = &m->cpu;
-	enum stop stop;
 
 	memset(&m->insn, 0, sizeof(m->insn));
 	assert_int_equal(insn_decode(&m->insn, cpu->mode, (const u8 *)bytes, n), DECODE_OK);
 	assert_int_equal(m->insn.len, n);
-	assert_non_null(fn[insn_op(&m->insn)]);
-	cpu->next_rip = cpu->rip + m->insn.len;
 	env_cpu_init(&m->env, cpu);
-	stop = fn[insn_op(&m->insn)](cpu, &m->insn, &m->env.env);
-	if (stop == STOP_OK || stop == STOP_LEAVE)
-		cpu->rip = cpu->next_rip;
-	return stop;
+	return cpu_exec(cpu, &m->insn, &m->env.env);
 }
 #define EXEC(m, bytes) machine_exec(m, bytes, sizeof(bytes) - 1)
 

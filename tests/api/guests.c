@@ -424,10 +424,40 @@ static void test_stats(void)
 	machine_close(&m);
 }
 
+/* Both vendors' hypercall instructions work: KVM_HC_VAPIC_POLL_IRQ gives 0, an unknown one -ENOSYS. */
+static void test_hypercall(void)
+{
+	struct kvm_enable_cap quirks = {.cap = KVM_CAP_DISABLE_QUIRKS,
+					.args = {KVM_X86_QUIRK_FIX_HYPERCALL_INSN}};
+	struct machine m;
+
+	if (api_is_device()) /* a host that is a guest itself may keep hypercalls for its own use */
+		return;
+	/* mov ax,1; vmcall; mov bx,ax; mov ax,1; vmmcall; mov cx,ax; mov eax,77; vmmcall; hlt */
+	machine_open(&m, GUEST(0xb8, 1, 0, 0x0f, 0x01, 0xc1, 0x89, 0xc3, 0xb8, 1, 0, 0x0f, 0x01, 0xd9,
+			       0x89, 0xc1, 0x66, 0xb8, 77, 0, 0, 0, 0x0f, 0x01, 0xd9, HLT));
+	RUN_TO(&m, "hypercall", KVM_EXIT_HLT);
+	CHECK_EQ("hypercall: rip", regs_of(&m).rip, CODE + 26);
+	CHECK_EQ("hypercall: vmcall", regs_of(&m).rbx & 0xffff, 0);
+	CHECK_EQ("hypercall: vmmcall", regs_of(&m).rcx & 0xffff, 0);
+	CHECK_EQ("hypercall: unknown", (int)regs_of(&m).rax, -1000);
+	CHECK_EQ("hypercall: one kind is left", memcmp(m.ram + CODE + 3, m.ram + CODE + 11, 3), 0);
+	machine_close(&m);
+	/* without the quirk, the foreign one is #UD: its vector leads to a HLT at 0x600 */
+	machine_open(&m, GUEST(0x0f, 0x01, 0xc1, 0x0f, 0x01, 0xd9, HLT));
+	must(api->ioctl(m.vm, KVM_ENABLE_CAP, &quirks), "DISABLE_QUIRKS");
+	memcpy(m.ram + 6 * 4, "\x00\x06\x00\x00", 4);
+	m.ram[0x600] = HLT;
+	RUN_TO(&m, "no quirk", KVM_EXIT_HLT);
+	CHECK_EQ("no quirk: #UD", regs_of(&m).rip, 0x601);
+	machine_close(&m);
+}
+
 static void (*const tests[])(void) = {
 	test_hlt, test_port, test_string_port, test_mmio, test_ioeventfd, test_coalesced,
 	test_dirty, test_signal, test_slot_deleted, test_unmapped_while_running, test_many,
 	test_lifetime, test_sync_regs, test_stats,
+	test_hypercall,
 };
 
 int main(int argc, char **argv)
