@@ -19,6 +19,7 @@
 
 enum direction { DIR_ZERO, DIR_NONE, DIR_IN, DIR_OUT, DIR_INOUT };
 
+/* The rows of a kind stay together, the hot ones first: see ioctls.def. */
 static const struct ioctl_row {
 	u32 request;
 	u8 kind, direction;
@@ -29,10 +30,23 @@ static const struct ioctl_row {
 #undef IOCTL
 };
 
+/* Number of the first row of each kind. */
+enum {
+#define IOCTL(kind, request, direction, fn) ROW_##kind##_##request,
+#include "kvm/ioctls.def"
+#undef IOCTL
+};
+static const u8 first_row[NR_OBJECT_KINDS] = {
+	[OBJECT_SYSTEM] = ROW_SYSTEM_KVM_GET_API_VERSION,
+	[OBJECT_VM] = ROW_VM_KVM_IRQ_LINE,
+	[OBJECT_VCPU] = ROW_VCPU_KVM_RUN,
+	[OBJECT_STATS] = ARRAY_SIZE(rows),
+};
+
 static const struct ioctl_row *find_row(enum object_kind kind, unsigned long req)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
-		if (rows[i].request == (u32)req && rows[i].kind == kind)
+	for (size_t i = first_row[kind]; i < ARRAY_SIZE(rows) && rows[i].kind == kind; i++)
+		if (rows[i].request == (u32)req)
 			return &rows[i];
 	return NULL;
 }
@@ -116,18 +130,20 @@ PUBLIC int anykvm_open(const char *path, int flags)
 
 PUBLIC int anykvm_ioctl(int fd, unsigned long req, ...)
 {
-	struct object *o = object_find(fd);
 	unsigned long arg;
+	struct object *o;
+	u32 generation;
 	va_list ap;
 	long r;
 
 	va_start(ap, req);
 	arg = va_arg(ap, unsigned long);
 	va_end(ap);
+	o = object_take(fd, &generation);
 	if (!o)
 		return ioctl(fd, req, arg);
 	r = object_ioctl(o, req, arg);
-	object_put(o);
+	object_give(o, fd, generation);
 	return result(r);
 }
 

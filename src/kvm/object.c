@@ -99,6 +99,7 @@ int object_open(struct object *o, int flags)
 		fd = fcntl(o->own, flags & O_CLOEXEC ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
 	if (fd < 0)
 		return -errno;
+	object_forget();
 	pthread_mutex_lock(&table.lock);
 	if (!o->published) {
 		struct object **b = bucket_of(o->ino);
@@ -163,6 +164,7 @@ void object_reap(struct object *o)
 {
 	bool drop = false, last;
 
+	object_forget();
 	if (!o->release)
 		return;
 	last = unused(o);

@@ -46,6 +46,16 @@ struct object *object_find(int fd);
 void object_put(struct object *o);
 
 /*
+ * The same pair for ioctls: a vCPU stays with the thread, so that its next call on fd costs no
+ * system call. What object_take found goes back with object_give, never with object_put.
+ */
+struct object *object_take(int fd, u32 *generation);
+void object_give(struct object *o, int fd, u32 generation);
+
+/* A descriptor has been closed, overwritten or given out: no thread may trust what it kept. */
+void object_forget(void);
+
+/*
  * A descriptor or mapping of a client has just gone: if it was the last, take the object out
  * of the table and drop its clients' reference. Caller has a reference of its own.
  */
