@@ -4,11 +4,15 @@
  * no lock is held inside a device, so a device may access the bus again, and others may
  * add devices meanwhile. Removal waits until only the current snapshot is alive: an access that
  * began in an older one may still be inside the device.
+ *
+ * Most accesses meet no device and go on to user space. A bitmap of the places where devices
+ * are answers those without snapshot and search.
  * Not here: the cut of an access into pieces of 8 bytes, user-space fragments (emul/).
  */
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "mem/iobus.h"
 
@@ -27,7 +31,14 @@ struct snapshot {
 	struct range range[];
 };
 
+#define PLACES 512 /* bits; a place may stand for several parts of the address space */
+
+struct places {
+	u64 bits[PLACES / 64];
+};
+
 struct iobus {
+	struct places places; /* atomic words, written under vm->lock: a clear bit means no device */
 	pthread_mutex_t lock;
 	pthread_cond_t drained; /* an old snapshot died */
 	struct snapshot *cur;	/* under lock */
@@ -89,6 +100,52 @@ static void iobus_publish(struct iobus *b, struct snapshot *s, bool wait)
 	pthread_mutex_unlock(&b->lock);
 }
 
+/* ---- the places */
+
+/* Eight ports, or a page of memory. */
+static inline u64 place_of(u64 addr)
+{
+	return addr < 0x10000 ? addr >> 3 : addr >> PAGE_SHIFT;
+}
+
+static void places_add(struct places *p, const struct range *r)
+{
+	u64 end = r->addr + (r->len ? r->len - 1 : 0); /* its last byte */
+	u64 first = place_of(r->addr), last = place_of(end);
+
+	if ((r->addr < 0x10000) != (end < 0x10000) || last - first >= PLACES) {
+		memset(p, 0xff, sizeof(*p));
+		return;
+	}
+	for (u64 at = first; at <= last; at++)
+		p->bits[at % PLACES / 64] |= BIT(at % 64);
+}
+
+static void places_of(struct places *p, const struct snapshot *s)
+{
+	memset(p, 0, sizeof(*p));
+	for (u32 i = 0; i < s->nr; i++)
+		places_add(p, &s->range[i]);
+}
+
+static void places_publish(struct iobus *b, const struct places *p)
+{
+	for (unsigned int k = 0; k < ARRAY_SIZE(p->bits); k++)
+		__atomic_store_n(&b->places.bits[k], p->bits[k], __ATOMIC_RELEASE);
+}
+
+static inline bool place_has(const struct iobus *b, u64 addr)
+{
+	u64 at = place_of(addr);
+
+	return __atomic_load_n(&b->places.bits[at % PLACES / 64], __ATOMIC_ACQUIRE) & BIT(at % 64);
+}
+
+static inline bool nobody_at(const struct iobus *b, u64 addr, unsigned int len)
+{
+	return !place_has(b, addr) && !place_has(b, addr + len - 1);
+}
+
 /* ---- the set of devices */
 
 struct iobus *iobus_create(void)
@@ -133,6 +190,7 @@ void iobus_destroy(struct iobus *b)
 int iobus_add(struct iobus *b, u64 addr, u64 len, const struct iodev_ops *ops, void *dev)
 {
 	const struct snapshot *old = b->cur;
+	struct places places;
 	struct snapshot *s;
 
 	if (old->nr >= IOBUS_MAX)
@@ -143,7 +201,9 @@ int iobus_add(struct iobus *b, u64 addr, u64 len, const struct iodev_ops *ops, v
 	for (; s->nr < old->nr; s->nr++)
 		s->range[s->nr] = old->range[s->nr];
 	s->range[s->nr++] = (struct range){addr, len, ops, dev};
+	places_of(&places, s);
 	iobus_publish(b, s, false);
+	places_publish(b, &places);
 	return 0;
 }
 
@@ -152,6 +212,7 @@ int iobus_remove(struct iobus *b, void *dev)
 	const struct snapshot *old = b->cur;
 	const struct iodev_ops *ops = NULL;
 	struct snapshot *s = snapshot_alloc(old->nr);
+	struct places places;
 
 	if (!s)
 		return -ENOMEM;
@@ -165,7 +226,9 @@ int iobus_remove(struct iobus *b, void *dev)
 		free(s);
 		return -ENOENT;
 	}
+	places_of(&places, s);
 	iobus_publish(b, s, true);
+	places_publish(b, &places);
 	if (ops->destroy)
 		ops->destroy(dev);
 	return 0;
@@ -183,9 +246,12 @@ static inline bool range_touches(const struct range *r, u64 addr, unsigned int l
 
 int iobus_read(struct iobus *b, u64 addr, unsigned int len, void *data)
 {
-	struct snapshot *s = snapshot_get(b);
 	int ret = -EOPNOTSUPP;
+	struct snapshot *s;
 
+	if (nobody_at(b, addr, len))
+		return ret;
+	s = snapshot_get(b);
 	for (u32 i = 0; ret && i < s->nr; i++) {
 		const struct range *r = &s->range[i];
 
@@ -198,9 +264,12 @@ int iobus_read(struct iobus *b, u64 addr, unsigned int len, void *data)
 
 int iobus_write(struct iobus *b, u64 addr, unsigned int len, const void *data)
 {
-	struct snapshot *s = snapshot_get(b);
 	int ret = -EOPNOTSUPP;
+	struct snapshot *s;
 
+	if (nobody_at(b, addr, len))
+		return ret;
+	s = snapshot_get(b);
 	for (u32 i = 0; ret && i < s->nr; i++) {
 		const struct range *r = &s->range[i];
 

@@ -294,10 +294,52 @@ static void removal_of_a_busy_device(void **state)
 
 #define T(f) cmocka_unit_test_setup(f, setup)
 
+/* Random devices: who answers is what a search of all ranges says (the short way asks nobody). */
+static void short_way(void **state)
+{
+	static const u64 near[] = {0, 0x3f8, 0xfff8, 0x10000, 0xfee00000, 0xfee00ff8, ~0ull - 0x2000};
+	static const u64 lens[] = {0, 1, 4, 8, 0x1000, 0x3000, 0x300000};
+	struct dev d[8];
+	u64 addr[8], len[8], seed = 1;
+
+	(void)state;
+	for (unsigned int round = 0; round < 200; round++) {
+		memset(d, 0, sizeof(d));
+		for (u8 k = 0; k < 8; k++) {
+			seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+			addr[k] = near[(seed >> 33) % ARRAY_SIZE(near)] + (seed >> 40) % 0x1800;
+			len[k] = lens[(seed >> 50) % ARRAY_SIZE(lens)];
+			if (addr[k] + len[k] < addr[k])
+				len[k] = -addr[k];
+			d[k].id = k + 1;
+			assert_int_equal(iobus_add(b, addr[k], len[k], &ops, &d[k]), 0);
+		}
+		if (round % 2)
+			assert_int_equal(iobus_remove(b, &d[round % 8]), 0);
+		for (unsigned int k = 0; k < 400; k++) {
+			u8 who = 0;
+			u64 at;
+
+			seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+			at = near[(seed >> 33) % ARRAY_SIZE(near)] + (seed >> 40) % 0x3000;
+			for (u8 i = 0; i < 8 && !who; i++)
+				if (d[i].destroyed)
+					continue;
+				else if (len[i] ? at - addr[i] < len[i] || addr[i] - at < 4 : at == addr[i])
+					who = i + 1;
+			assert_int_equal(ask(at, 4), who);
+		}
+		for (u8 k = 0; k < 8; k++)
+			if (!d[k].destroyed)
+				assert_int_equal(iobus_remove(b, &d[k]), 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(ranges),
+		T(short_way),
 		T(order),
 		T(many_ranges),
 		T(limit),

@@ -84,7 +84,7 @@ struct memslots *mem_get(struct mem *m, unsigned int as)
 
 u32 mem_generation(const struct mem *m)
 {
-	return __atomic_load_n(&m->generation, __ATOMIC_ACQUIRE);
+	return __atomic_load_n(&m->generation, __ATOMIC_SEQ_CST); /* see vcpu_enter */
 }
 
 /* Make next[] the current snapshots. The generation changes last: who sees it gets them. */
@@ -99,7 +99,7 @@ static void mem_publish(struct mem *m, struct memslots *next[MEM_SPACES])
 		old[i] = m->cur[i];
 		m->cur[i] = next[i];
 	}
-	__atomic_store_n(&m->generation, generation, __ATOMIC_RELEASE);
+	__atomic_store_n(&m->generation, generation, __ATOMIC_SEQ_CST);
 	pthread_mutex_unlock(&m->lock);
 
 	for (int i = 0; i < MEM_SPACES; i++)
