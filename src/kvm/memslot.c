@@ -18,7 +18,9 @@
 
 static void futex_wait(u32 *word, u32 value)
 {
-	syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+	const struct timespec again = {.tv_nsec = 1000000}; /* see seq_next */
+
+	syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, &again, NULL, 0);
 }
 
 /* The vCPU polls REQ_KICK at every block, so this ends soon; see vcpu_enter, vcpu_leave. */

@@ -231,7 +231,7 @@ static void do_sipi(struct vcpu *v)
 	v->mp_state = KVM_MP_STATE_RUNNABLE;
 }
 
-static void do_todo(struct vcpu *v)
+static void do_todo_now(struct vcpu *v)
 {
 	u32 take = v->cpu.in_smm ? ~TODO_INIT : ~0u;
 	u32 todo = __atomic_fetch_and(&v->todo, ~take, __ATOMIC_SEQ_CST) & take;
@@ -250,6 +250,14 @@ static void do_todo(struct vcpu *v)
 		v->cpu.nmi_pending = MIN(v->cpu.nmi_pending + nmi, 2u);
 		cpu_request(&v->cpu, REQ_NMI);
 	}
+}
+
+/* Locked instructions only if somebody asked for something; who does kicks afterwards. */
+static void do_todo(struct vcpu *v)
+{
+	if (__atomic_load_n(&v->todo, __ATOMIC_SEQ_CST) ||
+	    __atomic_load_n(&v->nmi_queued, __ATOMIC_SEQ_CST))
+		do_todo_now(v);
 }
 
 /* Until the vCPU may execute instructions. */
@@ -418,7 +426,7 @@ static int run_inside(struct vcpu *v, bool wanted)
 	do_todo(v);
 	if (v->has_sigmask && vcpu_interrupted(v))
 		return exit_interrupted(v);
-	if (v->lapic)
+	if (vcpu_has_interrupt(v)) /* user space may have changed what was in its way */
 		cpu_request(&v->cpu, REQ_IRQ);
 	vcpu_watch(v);
 	return run_guest(v);

@@ -18,9 +18,19 @@
 
 /* ---- in and out of the guest */
 
+/*
+ * Only the owner writes seq. In: a locked store, because what follows looks at memory's generation.
+ * Out: a plain one; it may become visible after we have looked at seq_waiters, so who waits
+ * looks again after a while (wait_until_seen).
+ */
 static void seq_next(struct vcpu *v)
 {
-	__atomic_fetch_add(&v->seq, 1, __ATOMIC_SEQ_CST);
+	u32 next = v->seq + 1;
+
+	if (next & 1)
+		__atomic_store_n(&v->seq, next, __ATOMIC_SEQ_CST);
+	else
+		__atomic_store_n(&v->seq, next, __ATOMIC_RELEASE);
 	if (__atomic_load_n(&v->seq_waiters, __ATOMIC_SEQ_CST))
 		syscall(SYS_futex, &v->seq, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
@@ -46,9 +56,9 @@ int vcpu_enter(struct vcpu *v)
 	return 0;
 }
 
+/* The snapshot stays with us, unused: most of the time it is still the newest at the next entry. */
 void vcpu_leave(struct vcpu *v)
 {
-	cpu_detach(&v->cpu);
 	seq_next(v);
 }
 

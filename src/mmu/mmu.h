@@ -8,6 +8,7 @@
 
 #include "base/base.h"
 #include "mem/mem.h"
+#include "x86/bits.h"
 
 /* Rights, also "need" of an access. */
 #define MMU_R BIT(0)
@@ -178,6 +179,11 @@ MUSTCHECK enum mmu_status mmu_translate(struct mmu *mmu, gva_t gva, u16 len, u8 
 	enum mmu_attr attr, enum walk_class c, struct xlat *out, u8 **hva, u32 *pferr);
 
 /* Is gva canonical under this paging state (48 or 57 bits)? Always true outside long mode. */
-bool mmu_canonical(const struct paging *p, gva_t gva);
+static inline bool mmu_canonical(const struct paging *p, gva_t gva)
+{
+	unsigned int unused = p->cr4 & CR4_LA57 ? 64 - 57 : 64 - 48;
+
+	return !(p->efer & EFER_LMA) || (u64)((s64)(gva.v << unused) >> unused) == gva.v;
+}
 
 #endif

@@ -185,8 +185,9 @@ void mmu_set_paging(struct mmu *mmu, const struct paging *p, bool keep_global)
 
 int mmu_attach(struct mmu *mmu)
 {
-	struct memslots *old = mmu->slots;
-
+	if (mmu->slots && mmu->slots->generation == mem_generation(mmu->mem) &&
+		mmu->tlb_generation == mmu->slots->generation && mmu->tlb_space == mmu->space)
+		return 0;
 	if (!mmu->tlb) {
 		size_t size = ALIGN_UP(NR_MMU_ATTRS * sizeof(struct tlb), 64);
 
@@ -196,8 +197,8 @@ int mmu_attach(struct mmu *mmu)
 		for (int a = 0; a < NR_MMU_ATTRS; a++)
 			tlb_clear(&mmu->tlb[a]);
 	}
+	mem_put(mmu->slots);
 	mmu->slots = mem_get(mmu->mem, mmu->space);
-	mem_put(old);
 	if (mmu->tlb_generation != mmu->slots->generation || mmu->tlb_space != mmu->space)
 		tlbs_clear(mmu);
 	mmu->tlb_generation = mmu->slots->generation;

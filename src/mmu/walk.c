@@ -54,13 +54,6 @@ struct trail {
 	u8 n;
 };
 
-bool mmu_canonical(const struct paging *p, gva_t gva)
-{
-	unsigned int unused = p->cr4 & CR4_LA57 ? 64 - 57 : 64 - 48;
-
-	return !(p->efer & EFER_LMA) || (u64)((s64)(gva.v << unused) >> unused) == gva.v;
-}
-
 /* ---- access to one entry */
 
 /* *slot: where the table before was, most often the right one; NULL at first. */
