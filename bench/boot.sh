@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 # make bench: CPU seconds from exec to the guest's init, `anykvm boot` and Debian's QEMU TCG in
 # turn, same kernel, same initramfs, 512 MB, one processor; the medians of N=3 runs. Then the
-# emulator's page walks of a short stressapptest. Prints a table and writes BUILD/bench.json.
+# emulator's page walks of a short stressapptest. Prints a table and writes
+# BUILD/bench-keys/boot.keys.
 # Usage: boot.sh BUILD-DIR
 set -e
 build=$1
@@ -14,7 +15,7 @@ scripts/packages.sh gcc make binutils libc6-dev cpio qemu-system-x86
 ${MAKE:-make} -s "$build/anykvm" "$build/boot/init" "$build/bench/until"
 scripts/guest.sh "$dir" "$build/boot/init"
 rm -rf "$out"
-mkdir -p "$out"
+mkdir -p "$out" "$build/bench-keys"
 
 # timed NAME COMMAND...: one run, CPU seconds to the marker in NAME.cpu
 timed() {
@@ -77,13 +78,11 @@ mips=$(echo "$insns $cpu" | awk '{printf "%.1f", $1 / $2 / 1e6}')
 off=$(walks walks-off)
 on=$(walks walks-on)
 
-cat > "$build/bench.json" <<END
-{
-"boot_cpu_s": {"value": $boot, "unit": "s", "peer": "qemu-tcg", "peer_value": $peer},
-"boot_mips": {"value": $mips, "unit": "M/s", "peer": null, "peer_value": null},
-"walks_demo_off": {"value": $off, "unit": "walks", "peer": null, "peer_value": null},
+cat > "$build/bench-keys/boot.keys" <<END
+"boot_cpu_s": {"value": $boot, "unit": "s", "peer": "qemu-tcg", "peer_value": $peer}
+"boot_mips": {"value": $mips, "unit": "M/s", "peer": null, "peer_value": null}
+"walks_demo_off": {"value": $off, "unit": "walks", "peer": null, "peer_value": null}
 "walks_demo_on": {"value": $on, "unit": "walks", "peer": "walks_demo_off", "peer_value": $off}
-}
 END
 printf '%-44s %12s %12s\n' "" anykvm "QEMU TCG"
 printf '%-44s %12s %12s\n' "boot: CPU s to init, median of $n" "$boot" "$peer"

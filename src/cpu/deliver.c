@@ -80,10 +80,11 @@ static enum stop leave(struct cpu *cpu, enum cpu_leave why)
 static enum stop deliver_type(struct cpu *cpu, enum event_type type, const struct exception *x)
 {
 	struct delivery d = describe(cpu, type, x);
+	struct fault none; /* implicit accesses prove nothing for the emulator */
 	struct env_cpu e;
 
 	commit_payload(cpu, x);
-	env_cpu_init(&e, cpu);
+	env_cpu_init(&e, cpu, &none);
 	return deliver_once(&e.env, &d);
 }
 

@@ -8,7 +8,7 @@ static bool alignment_checked(const struct cpu *cpu)
 	return unlikely((cpu->cr0 & CR0_AM) && (cpu->eflags & EFL_AC) && cpu->cpl == 3);
 }
 
-static enum stop map(struct env *e, struct access *a)
+static inline enum stop map(struct env *e, struct access *a)
 {
 	TRY(e->ops->map(e, a));
 	if (e->nr_pending == ENV_ACCESSES)
@@ -17,8 +17,8 @@ static enum stop map(struct env *e, struct access *a)
 	return STOP_OK;
 }
 
-enum stop env_map_linear(struct env *e, struct access *a, gva_t gva, u32 len, u8 need,
-	enum mmu_attr attr)
+static ALWAYS_INLINE enum stop map_linear(struct env *e, struct access *a, gva_t gva, u32 len,
+	u8 need, enum mmu_attr attr)
 {
 	a->gva = gva;
 	a->len = len;
@@ -28,31 +28,48 @@ enum stop env_map_linear(struct env *e, struct access *a, gva_t gva, u32 len, u8
 	return map(e, a);
 }
 
-enum stop env_map_aligned(struct env *e, struct access *a, enum seg seg, u64 ea, u32 len,
-	u8 need, u32 align)
+enum stop env_map_linear(struct env *e, struct access *a, gva_t gva, u32 len, u8 need,
+	enum mmu_attr attr)
+{
+	return map_linear(e, a, gva, len, need, attr);
+}
+
+/* In 64-bit mode, inside one page, there is only one thing to check. */
+static inline enum stop linear_of(
+	struct cpu *cpu, enum seg seg, u64 ea, u32 len, u8 need, u64 *linear)
+{
+	u64 at = ea + cpu->ea_base[seg];
+
+	if (unlikely(cpu->mode != MODE_64 || page_left(at) < len ||
+		!mmu_canonical(&cpu->mmu.paging, gva(at))))
+		return seg_linear(cpu, seg, ea, len, need, linear);
+	*linear = at;
+	return STOP_OK;
+}
+
+static ALWAYS_INLINE enum stop map_data(struct env *e, struct access *a, enum seg seg, u64 ea,
+	u32 len, u8 need, u32 align)
 {
 	struct cpu *cpu = e->cpu;
 	u64 linear;
 
-	TRY(seg_linear(cpu, seg, ea, len, need, &linear));
+	TRY(linear_of(cpu, seg, ea, len, need, &linear));
 	if (align && (linear & (align - 1)))
 		return cpu_gp(cpu, 0);
-	if (alignment_checked(cpu) && len <= 8 && !(len & (len - 1)) && (linear & (len - 1)))
+	if (unlikely(cpu->eflags & EFL_AC) && alignment_checked(cpu) && len <= 8 && !(len & (len - 1)) && (linear & (len - 1)))
 		return cpu_raise_error(cpu, EXC_AC, 0);
-	return env_map_linear(e, a, gva(linear), len, need, cpu_data_attr(cpu));
+	return map_linear(e, a, gva(linear), len, need, cpu_data_attr(cpu));
 }
 
 enum stop env_map(struct env *e, struct access *a, enum seg seg, u64 ea, u32 len, u8 need)
 {
-	return env_map_aligned(e, a, seg, ea, len, need, 0);
+	return map_data(e, a, seg, ea, len, need, 0);
 }
 
-enum stop env_begin(struct env *e)
+enum stop env_map_aligned(struct env *e, struct access *a, enum seg seg, u64 ea, u32 len,
+	u8 need, u32 align)
 {
-	enum stop stop = e->ops->begin(e);
-
-	e->nr_pending = 0;
-	return stop;
+	return map_data(e, a, seg, ea, len, need, align);
 }
 
 enum stop env_flush(struct env *e, struct access *a)

@@ -44,7 +44,6 @@ struct access {
 	struct access_part {
 		u8 *hva; /* guest RAM, or NULL: no RAM for this need */
 		u16 len;
-		struct xlat x;
 	} part[2];
 	u8 bounce[ACCESS_MAX] __attribute__((aligned(64)));
 };
@@ -99,7 +98,13 @@ MUSTCHECK enum stop env_map_aligned(
 MUSTCHECK enum stop env_map_linear(
 	struct env *e, struct access *a, gva_t gva, u32 len, u8 need, enum mmu_attr attr);
 /* Step 2. */
-MUSTCHECK enum stop env_begin(struct env *e);
+MUSTCHECK static inline enum stop env_begin(struct env *e)
+{
+	enum stop stop = e->ops->begin(e);
+
+	e->nr_pending = 0;
+	return stop;
+}
 /* Step 3; only for accesses with MMU_W. The only stop left is STOP_EXIT/STOP_FAIL of the exit env. */
 MUSTCHECK enum stop env_flush(struct env *e, struct access *a);
 
@@ -117,12 +122,13 @@ MUSTCHECK enum stop env_prove_system(struct env *e, u64 linear, u32 len, u8 need
 MUSTCHECK enum stop env_pio(struct env *e, struct pio *io);
 
 /*
- * The cpu env: lives on the stack of one attempt.
+ * The cpu env: lives on the stack of one attempt. What is proved goes straight to *fault, the
+ * caller's; its stage says whether a second-stage fault happened.
  */
 struct env_cpu {
 	struct env env;
-	struct fault fault; /* what was proved; stage says whether a second-stage fault happened */
+	struct fault *fault;
 };
-void env_cpu_init(struct env_cpu *e, struct cpu *cpu);
+void env_cpu_init(struct env_cpu *e, struct cpu *cpu, struct fault *fault);
 
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * The processor's environment: soft TLB, else a walk. What is proved is noted in e->fault;
+ * The processor's environment: soft TLB, else a walk. What is proved is noted in *e->fault;
  * when an access finds no RAM, the barrier stops the instruction with STOP_NPF and the
  * fault goes, as a value, to whoever emulates (DESIGN.md 4).
  */
@@ -21,33 +21,29 @@ static enum stop raise_pf(struct cpu *cpu, gva_t gva, u32 error)
 	return STOP_EXC;
 }
 
-static void note_proved(struct fault *f, const struct xlat *x)
-{
-	if (f->n < MAX_XLAT)
-		f->x[f->n++] = *x;
-}
-
-static void note_fault(struct fault *f, const struct access *a, const struct access_part *part)
+static void note_fault(struct fault *f, const struct access *a, const struct xlat *x)
 {
 	if (f->stage != FAULT_NONE)
 		return;
 	f->stage = FAULT_FINAL;
 	f->access = a->need;
-	f->gpa = part->x.gpa;
-	f->gva = part->x.gva;
-	f->len = part->len;
+	f->gpa = x->gpa;
+	f->gva = x->gva;
+	f->len = x->len;
 }
 
 static enum stop map_part(struct env *e, struct access *a, unsigned int k, gva_t gva, u16 len)
 {
-	struct env_cpu *ec = to_env_cpu(e);
+	struct fault *f = to_env_cpu(e)->fault;
 	struct access_part *part = &a->part[k];
+	bool note = !a->system && f->n < MAX_XLAT;
+	struct xlat unnoted, *x = note ? &f->x[f->n] : &unnoted;
 	struct cpu *cpu = e->cpu;
 	u32 error = 0;
 
 	part->len = len;
 	switch (mmu_translate(&cpu->mmu, gva, len, a->need, a->attr,
-		a->system ? WALK_SYSTEM : WALK_CPU, &part->x, &part->hva, &error)) {
+		a->system ? WALK_SYSTEM : WALK_CPU, x, &part->hva, &error)) {
 	case MMU_OK:
 		break;
 	case MMU_FAULT:
@@ -59,9 +55,9 @@ static enum stop map_part(struct env *e, struct access *a, unsigned int k, gva_t
 		cpu->data_hits |= debug_check_data(cpu, gva, len, a->need & MMU_W);
 	if (a->system)
 		return part->hva ? STOP_OK : cpu_fail(cpu, "descriptor table is not in RAM");
-	note_proved(&ec->fault, &part->x);
+	f->n += note;
 	if (!part->hva)
-		note_fault(&ec->fault, a, part);
+		note_fault(f, a, x);
 	return STOP_OK;
 }
 
@@ -95,7 +91,7 @@ static void load_bounce(struct access *a)
 
 static enum stop cpu_env_begin(struct env *e)
 {
-	if (to_env_cpu(e)->fault.stage != FAULT_NONE)
+	if (to_env_cpu(e)->fault->stage != FAULT_NONE)
 		return STOP_NPF;
 	for (unsigned int k = 0; k < e->nr_pending; k++)
 		if (e->pending[k]->p == e->pending[k]->bounce && (e->pending[k]->need & MMU_R))
@@ -119,7 +115,7 @@ static enum stop cpu_env_flush(struct env *e, struct access *a)
 /* Every port access leaves the processor; the translations proved so far go with it. */
 static enum stop cpu_env_pio(struct env *e, struct pio *io)
 {
-	struct fault *f = &to_env_cpu(e)->fault;
+	struct fault *f = to_env_cpu(e)->fault;
 
 	f->stage = FAULT_PIO;
 	f->gpa = gpa(io->port);
@@ -143,7 +139,7 @@ static u8 *cpu_env_ram(struct env *e, gva_t gva, u8 need, u8 attr, u32 *len)
 
 static bool cpu_env_next_iteration(struct env *e)
 {
-	to_env_cpu(e)->fault.n = 0;
+	to_env_cpu(e)->fault->n = 0;
 	return !(e->cpu->request & e->cpu->request_mask);
 }
 
@@ -156,13 +152,14 @@ static const struct env_ops cpu_env_ops = {
 	.next_iteration = cpu_env_next_iteration,
 };
 
-void env_cpu_init(struct env_cpu *e, struct cpu *cpu)
+void env_cpu_init(struct env_cpu *e, struct cpu *cpu, struct fault *fault)
 {
 	e->env.cpu = cpu;
 	e->env.ops = &cpu_env_ops;
 	e->env.nr_pending = 0;
 	e->env.outs_batch = false;
-	e->fault.stage = FAULT_NONE;
-	e->fault.n = 0;
-	e->fault.len = 0;
+	e->fault = fault;
+	fault->stage = FAULT_NONE;
+	fault->n = 0;
+	fault->len = 0;
 }

@@ -81,15 +81,13 @@ static enum stop check_fpu(struct cpu *cpu, u32 rules)
 	return STOP_OK;
 }
 
-/* SDM 3A 6.9: #UD comes before #NM and #GP. */
-static enum stop check_rules(struct cpu *cpu, const struct insn_row *r)
+/* SDM 3A 6.9: #UD comes before #NM and #GP. Out of line: most instructions have no rules. */
+static NOINLINE enum stop check_rules(struct cpu *cpu, const struct insn_row *r)
 {
 	if (r->cls == CLASS_UD)
 		return cpu_ud(cpu);
 	if (r->cpuf && !cpu->features[r->cpuf])
 		return cpu_ud(cpu);
-	if (!(r->rules & (RULE_PROT | RULE_CPL0 | RULES_FPU)))
-		return STOP_OK;
 	if ((r->rules & RULE_PROT) && !cpu_prot(cpu))
 		return cpu_ud(cpu);
 	TRY(check_fpu(cpu, r->rules));
@@ -104,7 +102,8 @@ enum stop cpu_exec(struct cpu *cpu, const struct insn *i, struct env *e)
 	exec_fn *fn = handlers[r->op];
 	enum stop stop;
 
-	TRY(check_rules(cpu, r));
+	if (r->cls == CLASS_UD || r->cpuf || (r->rules & (RULE_PROT | RULE_CPL0 | RULES_FPU)))
+		TRY(check_rules(cpu, r));
 	if (!fn)
 		fn = r->cls == CLASS_N ? exec_native : NULL;
 	if (!fn)

@@ -6,7 +6,6 @@
 #include "cpu/interp.h"
 
 #include <errno.h>
-#include <string.h>
 
 #include "cpu/debug.h"
 #include "cpu/native.h"
@@ -14,28 +13,15 @@
 
 /* ---- the slow path of a handler: cpu_exec in the processor's environment ---- */
 
-/* An instruction stopped: describe it for the caller of cpu_run. */
-static void note_stop(struct cpu *cpu, const struct insn *i, const struct env_cpu *e)
-{
-	cpu->exit->insn = *i;
-	cpu->exit->fault.stage = e->fault.stage;
-	cpu->exit->fault.access = e->fault.access;
-	cpu->exit->fault.gpa = e->fault.gpa;
-	cpu->exit->fault.gva = e->fault.gva;
-	cpu->exit->fault.len = e->fault.len;
-	cpu->exit->fault.n = e->fault.n;
-	memcpy(cpu->exit->fault.x, e->fault.x, e->fault.n * sizeof(e->fault.x[0]));
-}
-
 static enum stop exec_one(struct cpu *cpu, const struct insn *i)
 {
 	struct env_cpu e;
 	enum stop stop;
 
-	env_cpu_init(&e, cpu);
+	env_cpu_init(&e, cpu, &cpu->exit->fault);
 	stop = cpu_exec(cpu, i, &e.env);
-	if (unlikely(stop != STOP_OK))
-		note_stop(cpu, i, &e);
+	if (unlikely(stop != STOP_OK)) /* describe it for the caller of cpu_run */
+		cpu->exit->insn = *i;
 	return stop;
 }
 
@@ -235,7 +221,8 @@ int cpu_attach(struct cpu *cpu)
 		tb_flush_all(cpu);
 		cpu->slots_generation = cpu->mmu.slots->generation;
 	}
-	cpu_update(cpu);
+	if (!cpu->data_tlb) /* the TLB has just been made */
+		cpu_update(cpu);
 	return 0;
 }
 

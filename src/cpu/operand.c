@@ -2,17 +2,6 @@
 /* Registers, effective addresses and the generic integer operand of the C handlers. */
 #include "cpu/exec.h"
 
-u64 insn_ea(const struct cpu *cpu, const struct insn *i)
-{
-	u64 base, ea;
-
-	if (i->flags & INSN_MOFFS)
-		return zext((u64)i->imm, i->asz);
-	base = i->rm == GPR_RIP ? cpu->next_rip : cpu->regs[i->rm];
-	ea = base + (cpu->regs[i->index] << i->scale) + (s64)i->disp;
-	return zext(ea, i->asz);
-}
-
 u64 reg_get(const struct cpu *cpu, unsigned int n, unsigned int size)
 {
 	return zext(cpu->regs[n], size);
@@ -60,26 +49,16 @@ static unsigned int opnd_reg(const struct insn *i, const struct operand *o)
 	}
 }
 
-enum stop opnd_map(struct env *e, const struct insn *i, unsigned int k, struct opnd *o)
+enum stop opnd_map_mem(struct env *e, const struct insn *i, struct opnd *o)
 {
-	const struct insn_row *r = insn_row(i);
-	u8 kind = r->opnd[k].kind;
-
-	o->o = &r->opnd[k];
-	o->size = insn_opnd_size(i, k);
-	o->is_mem = kind == OPND_M || kind == OPND_O || (kind == OPND_E && (i->flags & INSN_MEM));
-	if (!o->is_mem)
-		return STOP_OK;
 	return env_map(e, &o->a, i->seg, insn_ea(e->cpu, i), o->size,
 		(o->o->acc & ACC_R ? MMU_R : 0) | (o->o->acc & ACC_W ? MMU_W : 0));
 }
 
-u64 opnd_get(const struct cpu *cpu, const struct insn *i, const struct opnd *o)
+u64 opnd_get_reg(const struct cpu *cpu, const struct insn *i, const struct opnd *o)
 {
 	unsigned int n;
 
-	if (o->is_mem)
-		return access_get(&o->a);
 	if (o->o->kind == OPND_I || o->o->kind == OPND_J)
 		return i->imm;
 	if (o->o->kind == OPND_ONE)
@@ -91,20 +70,14 @@ u64 opnd_get(const struct cpu *cpu, const struct insn *i, const struct opnd *o)
 	return reg_get(cpu, n, o->size);
 }
 
-enum stop opnd_put(struct env *e, const struct insn *i, struct opnd *o, u64 v)
+void opnd_put_reg(struct cpu *cpu, const struct insn *i, const struct opnd *o, u64 v)
 {
-	unsigned int n;
+	unsigned int n = opnd_reg(i, o->o);
 
-	if (o->is_mem) {
-		access_set(&o->a, v);
-		return env_flush(e, &o->a);
-	}
-	n = opnd_reg(i, o->o);
 	if (o->size == 1 && o->o->kind != OPND_FIX)
-		reg8_set(e->cpu, i, n, v);
+		reg8_set(cpu, i, n, v);
 	else
-		reg_set(e->cpu, n, o->size, v);
-	return STOP_OK;
+		reg_set(cpu, n, o->size, v);
 }
 
 /* SDM 1 appendix B: bit 0 of cc negates. */

@@ -68,7 +68,8 @@ void cpu_retire(struct cpu *cpu)
 	cpu->insns++;
 	cpu->shadow = cpu->shadow_ss = false;
 	cpu->eflags &= ~EFL_RF;
-	cpu_update(cpu);
+	if (cpu->request & REQ_STEP) /* as it was set while there was a shadow or RF */
+		cpu_update(cpu);
 	bits = trap_bits(cpu, cpu->eflags & EFL_TF);
 	if (cpu->guest_debug_step)
 		bits |= DR6_BS;

@@ -49,6 +49,7 @@ struct machine {
 	struct mem *mem;
 	u8 *ram;
 	struct env_cpu env;
+	struct fault fault;
 	u8 tpr;
 	u64 tsc;
 	unsigned int nmi_unmasked, paging_changed, smm_changed;
@@ -234,7 +235,7 @@ static inline void machine_mode(struct machine *m, enum machine_mode mode)
 	} else if (mode != M_REAL) {
 		machine_cpl(m, mode, 0);
 	}
-	env_cpu_init(&m->env, cpu);
+	env_cpu_init(&m->env, cpu, &m->fault);
 }
 
 static inline struct machine *machine_create(void)
@@ -271,7 +272,7 @@ static inline enum stop machine_exec(struct machine *m, const char *bytes, unsig
 	memset(&m->insn, 0, sizeof(m->insn));
 	assert_int_equal(insn_decode(&m->insn, cpu->mode, (const u8 *)bytes, n), DECODE_OK);
 	assert_int_equal(m->insn.len, n);
-	env_cpu_init(&m->env, cpu);
+	env_cpu_init(&m->env, cpu, &m->fault);
 	return cpu_exec(cpu, &m->insn, &m->env.env);
 }
 #define EXEC(m, bytes) machine_exec(m, bytes, sizeof(bytes) - 1)

@@ -109,17 +109,38 @@ static enum emul_result fail(struct emul *em)
 	return EMUL_FAIL;
 }
 
+static u64 next_rip(const struct cpu *cpu, const struct insn *i)
+{
+	u64 next = cpu->rip + i->len;
+
+	return cpu->mode == MODE_64 ? next : (u32)next;
+}
+
+/* May RIP be behind the instruction while its OUT is with user space? (rules 18, 30) */
+static bool out_advances_rip(const struct emul *em, const struct log_entry *l)
+{
+	return emul_is_string_io(&em->pending->insn) || (l->port == 0x7e && em->quirk_out_7e);
+}
+
+static void set_shadow(struct cpu *cpu, bool shadow, bool shadow_ss)
+{
+	cpu->shadow = shadow;
+	cpu->shadow_ss = shadow_ss;
+}
+
 /* All has been delivered: what the last pass ended in. */
 static enum emul_result conclude(struct emul *em, struct cpu *cpu)
 {
 	struct pending *rec = em->pending;
-	bool shadow = cpu->shadow, shadow_ss = cpu->shadow_ss;
+	bool shadow = cpu->shadow && !rec->holds_rip, shadow_ss = cpu->shadow_ss;
 
 	rec->active = false;
 	if (rec->result == EMUL_EXCEPTION) {
 		cpu->exc = rec->exc;
 		return EMUL_EXCEPTION;
 	}
+	if (rec->holds_rip)
+		cpu->rip = next_rip(cpu, &rec->insn);
 	cpu_retire(cpu);
 	if (shadow) { /* this was MOV SS or POP SS: its own shadow begins */
 		cpu->shadow = shadow;
@@ -143,8 +164,13 @@ static enum emul_result finish(struct emul *em, struct cpu *cpu, enum emul_resul
 	rec->leave_msr = cpu->leave_msr;
 	if (deliver(em, cpu))
 		return conclude(em, cpu);
-	if (rec->log[rec->cur].kind == LOG_MEM)
+	if (rec->log[rec->cur].kind == LOG_MEM) {
 		em->stats.mmio_exits++;
+	} else if (!out_advances_rip(em, &rec->log[rec->cur])) {
+		rec->holds_rip = true;
+		cpu->rip = rec->rip;
+		set_shadow(cpu, rec->shadow, rec->shadow_ss);
+	}
 	return park(em, cpu);
 }
 
@@ -162,25 +188,21 @@ static enum emul_result wait_for_user(struct emul *em, struct cpu *cpu)
 	return park(em, cpu);
 }
 
-static void set_shadow(struct cpu *cpu, bool shadow, bool shadow_ss)
-{
-	cpu->shadow = shadow;
-	cpu->shadow_ss = shadow_ss;
-}
-
 static enum emul_result run_pass(struct emul *em, struct cpu *cpu)
 {
 	struct pending *rec = em->pending;
-	bool shadow = cpu->shadow, shadow_ss = cpu->shadow_ss;
 	struct env_exit e;
 	enum stop stop;
 
 	env_exit_init(&e, em, cpu);
 	rec->pos = 0;
+	rec->rip = cpu->rip;
+	rec->shadow = cpu->shadow;
+	rec->shadow_ss = cpu->shadow_ss;
 	set_shadow(cpu, false, false);
 	stop = em->exec(cpu, &rec->insn, &e.env);
 	if (stop != STOP_OK && stop != STOP_LEAVE)
-		set_shadow(cpu, shadow, shadow_ss);
+		set_shadow(cpu, rec->shadow, rec->shadow_ss);
 	switch (stop) {
 	case STOP_OK:
 		return finish(em, cpu, EMUL_DONE);
@@ -238,7 +260,7 @@ enum emul_result emul_complete(struct emul *em, struct cpu *cpu, const void *rep
 	if (f.is_write) {
 		l->wdone += f.len;
 	} else {
-		memcpy(rec->data + l->rdata + l->rdone, reply, f.len);
+		bytes_copy(rec->data + l->rdata + l->rdone, reply, f.len);
 		l->rdone += f.len;
 		if (!pending_perform(em, cpu, l, false))
 			return park(em, cpu);

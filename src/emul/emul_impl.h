@@ -69,6 +69,7 @@ struct pending {
 	bool finished;	/* the handler is through; only deliveries are left, then `result` */
 	bool moved;	/* user space has changed registers while the exit was outstanding */
 	bool begun;	/* this unit has touched something */
+	bool holds_rip;	/* finished, but RIP advances only with the completion (rule 30) */
 	bool shadow, shadow_ss; /* cpu's, before the instruction */
 	u8 result;	/* enum emul_result, when finished */
 	u8 leave;	/* enum cpu_leave for EMUL_LEAVE */
@@ -77,6 +78,7 @@ struct pending {
 	u32 leave_msr;
 	struct exception exc; /* for EMUL_EXCEPTION */
 	u32 epoch;	/* of x[]; they outlive epoch bumps while the exit is outstanding (C20) */
+	u64 rip;	/* cpu's, before the instruction */
 	u32 units;	/* REP iterations finished since emul_run */
 	u64 linear_rip; /* when the exit was taken */
 	u64 regs[NR_REGS], eflags, fl; /* likewise: what user space found */
@@ -107,8 +109,6 @@ void pending_start(struct pending *rec, const struct insn *insn, const struct fa
 	enum emul_gpa_mode mode, u32 epoch);
 /* A new unit (REP iteration): the log is empty again, the proved translations stay. */
 void pending_next_unit(struct pending *rec);
-/* A new entry at the end, or NULL if there is no room. */
-struct log_entry *pending_add(struct pending *rec);
 /* n bytes of data[], or -1. */
 int pending_alloc(struct pending *rec, u32 n);
 /* Index of the first entry with a final but undelivered write, or -1. */
@@ -120,10 +120,35 @@ int pending_undelivered(const struct pending *rec);
  */
 bool pending_perform(struct emul *em, struct cpu *cpu, struct log_entry *l, bool write);
 /* Mode off: the walk that performing l from byte `done` on costs (SEED rule 6). */
-void pending_walk(struct emul *em, struct cpu *cpu, const struct log_entry *l, u32 done);
+void pending_walk_off(struct emul *em, struct cpu *cpu, const struct log_entry *l, u32 done);
+static inline void pending_walk(
+	struct emul *em, struct cpu *cpu, const struct log_entry *l, u32 done)
+{
+	if (em->mode == EMUL_GPA_OFF)
+		pending_walk_off(em, cpu, l, done);
+}
 /* The piece of l that comes next. */
 void pending_piece(const struct pending *rec, const struct log_entry *l, bool write,
 	struct fragment *out);
+
+/* Elements of 1, 2 or 4 bytes in so many bytes; a shift, as every port access asks. */
+static inline u32 pio_elements(u32 bytes, u8 size)
+{
+	return bytes >> (size >> 1);
+}
+
+/* memcpy, without a call for what most accesses are. */
+static inline void bytes_copy(void *to, const void *from, u32 n)
+{
+	if (likely(n == 4))
+		__builtin_memcpy(to, from, 4);
+	else if (n == 8)
+		__builtin_memcpy(to, from, 8);
+	else if (n == 1)
+		__builtin_memcpy(to, from, 1);
+	else
+		__builtin_memcpy(to, from, n);
+}
 
 /* Copy to or from guest RAM; aligned 2, 4 and 8 bytes in one access (SDM 3A 9.1.1). */
 void ram_copy(void *to, const void *from, u32 n);

@@ -25,18 +25,18 @@ static struct env_exit *to_env_exit(struct env *e)
  * A replay must ask for exactly what is in the log (rule 15). If user space has changed
  * registers meanwhile, the address may differ: the access has been made, it is served.
  */
-static bool same_access(const struct pending *rec, const struct log_entry *l,
-	const struct log_entry *want)
+static bool same_memory(const struct pending *rec, const struct log_entry *l, const struct access *a)
 {
-	if (l->kind != want->kind || l->need != want->need || l->len0 > l->len)
+	if (l->kind != (a->system ? LOG_SYSTEM : LOG_MEM) || l->need != a->need || l->len != a->len)
 		return false;
-	if (l->kind == LOG_PIO && rec->moved)
-		return l->size == want->size;
-	if (l->kind == LOG_PIO)
-		return l->port == want->port && l->size == want->size && l->len <= want->len;
-	if (l->len != want->len)
+	return rec->moved || (l->gva.v == a->gva.v && l->attr == a->attr);
+}
+
+static bool same_port(const struct pending *rec, const struct log_entry *l, const struct pio *io)
+{
+	if (l->kind != LOG_PIO || l->need != (io->in ? MMU_R : MMU_W) || l->size != io->size)
 		return false;
-	return rec->moved || (l->gva.v == want->gva.v && l->attr == want->attr);
+	return rec->moved || (l->port == io->port && l->len <= io->count * io->size);
 }
 
 static enum stop bad_replay(struct env_exit *e)
@@ -45,22 +45,19 @@ static enum stop bad_replay(struct env_exit *e)
 	return cpu_fail(e->env.cpu, "replay asked for an access that is not in the log");
 }
 
-/* The next entry: *known says whether an earlier pass has made it. */
-static enum stop next_entry(
-	struct env_exit *e, const struct log_entry *want, struct log_entry **out, bool *known)
+/*
+ * Where the handler's next access is noted; *known: an earlier pass has done so. A new one
+ * counts from the moment that the caller adds it to rec->nr. NULL: no room.
+ */
+static struct log_entry *next_entry(struct pending *rec, bool *known)
 {
-	struct pending *rec = e->rec;
-
 	*known = rec->pos < rec->nr;
-	*out = *known ? &rec->log[rec->pos] : pending_add(rec);
-	if (!*out)
-		return cpu_fail(e->env.cpu, "too many accesses in one instruction");
-	if (*known && !same_access(rec, *out, want))
-		return bad_replay(e);
-	if (!*known)
-		**out = *want;
-	rec->pos++;
-	return STOP_OK;
+	return rec->pos < LOG_ENTRIES ? &rec->log[rec->pos] : NULL;
+}
+
+static enum stop log_full(struct cpu *cpu)
+{
+	return cpu_fail(cpu, "too many accesses in one instruction");
 }
 
 /* ---- step 1: map */
@@ -107,53 +104,54 @@ static gva_t second_page(const struct cpu *cpu, const struct access *a, u32 left
 	return gva(wide ? a->gva.v + left : (u32)(a->gva.v + left));
 }
 
-static enum stop prove(struct env_exit *e, const struct access *a, struct log_entry *want)
+static enum stop prove(struct env_exit *e, const struct access *a, struct log_entry *l)
 {
-	TRY(prove_part(e, a, a->gva, want->len0, &want->gpa[0]));
-	if (want->len0 == a->len)
+	TRY(prove_part(e, a, a->gva, l->len0, &l->gpa[0]));
+	if (l->len0 == a->len)
 		return STOP_OK;
-	return prove_part(e, a, second_page(e->env.cpu, a, want->len0), a->len - want->len0,
-		&want->gpa[1]);
+	return prove_part(e, a, second_page(e->env.cpu, a, l->len0), a->len - l->len0, &l->gpa[1]);
 }
 
-/* For handlers that want to know whether the operand is RAM. */
-static void describe_parts(const struct cpu *cpu, struct access *a, const struct log_entry *l)
+/* Part k of an access is RAM here and now: its address, or NULL. */
+static u8 *part_hva(const struct cpu *cpu, const struct log_entry *l, unsigned int k, u8 need)
 {
-	a->nr_parts = l->len0 == l->len ? 1 : 2;
-	a->part[0].len = l->len0;
-	a->part[1].len = l->len - l->len0;
-	for (unsigned int k = 0; k < a->nr_parts; k++)
-		a->part[k].hva = mem_hva(
-			cpu->mmu.slots, l->gpa[k], a->part[k].len, a->need & MMU_W);
+	return mem_hva(cpu->mmu.slots, l->gpa[k], k ? l->len - l->len0 : l->len0, need & MMU_W);
 }
 
 static enum stop exit_map(struct env *env, struct access *a)
 {
 	struct env_exit *e = to_env_exit(env);
-	struct log_entry *l, want = {
-		.gva = a->gva,
-		.len = a->len,
-		.len0 = MIN(a->len, page_left(a->gva.v)),
-		.kind = a->system ? LOG_SYSTEM : LOG_MEM,
-		.need = a->need,
-		.attr = a->attr,
-		.flags = env->rest ? LOG_REST : 0,
-	};
+	struct pending *rec = e->rec;
 	bool known;
+	struct log_entry *l = next_entry(rec, &known);
 
-	if (e->rec->pos >= e->rec->nr)
-		TRY(prove(e, a, &want));
-	a->log = e->rec->pos;
-	TRY(next_entry(e, &want, &l, &known));
+	if (!l)
+		return log_full(env->cpu);
+	if (!known) {
+		*l = (struct log_entry){
+			.gva = a->gva,
+			.len = a->len,
+			.len0 = MIN(a->len, page_left(a->gva.v)),
+			.kind = a->system ? LOG_SYSTEM : LOG_MEM,
+			.need = a->need,
+			.attr = a->attr,
+			.flags = env->rest ? LOG_REST : 0,
+		};
+		TRY(prove(e, a, l));
+		rec->nr++;
+	} else if (!same_memory(rec, l, a)) {
+		return bad_replay(e);
+	}
+	a->log = rec->pos++;
 	a->p = a->bounce;
-	describe_parts(env->cpu, a, l);
 	return STOP_OK;
 }
 
 /* Memory slots can change while an exit is outstanding; a descriptor table never is a device. */
-static bool system_lost(const struct access *a)
+static bool system_lost(const struct cpu *cpu, const struct access *a, const struct log_entry *l)
 {
-	return a->system && (!a->part[0].hva || (a->nr_parts == 2 && !a->part[1].hva));
+	return !part_hva(cpu, l, 0, a->need) ||
+		(l->len0 < l->len && !part_hva(cpu, l, 1, a->need));
 }
 
 /* ---- step 2: begin */
@@ -165,13 +163,16 @@ static bool system_lost(const struct access *a)
 static bool begin_direct(struct env_exit *e, struct access *a, struct log_entry *l)
 {
 	struct cpu *cpu = e->env.cpu;
-	gpa_t g = l->gpa[0];
+	u8 *hva;
 
-	if (a->need != (MMU_R | MMU_W) || a->nr_parts != 1 || l->kind != LOG_MEM || !a->part[0].hva)
+	if (l->len0 < l->len || l->kind != LOG_MEM)
+		return false;
+	hva = part_hva(cpu, l, 0, a->need);
+	if (!hva)
 		return false;
 	pending_walk(e->em, cpu, l, 0);
-	mem_mark_dirty(cpu->mmu.slots, g);
-	a->p = a->part[0].hva;
+	mem_mark_dirty(cpu->mmu.slots, l->gpa[0]);
+	a->p = hva;
 	l->flags |= LOG_READ | LOG_DIRECT;
 	l->rdone = l->len;
 	return true;
@@ -185,12 +186,12 @@ static enum stop begin_read(struct env_exit *e, struct access *a)
 
 	if (l->flags & LOG_DIRECT)
 		return bad_replay(e);
-	if (system_lost(a))
+	if (unlikely(a->system) && system_lost(e->env.cpu, a, l))
 		return cpu_fail(e->env.cpu, "descriptor table is not in RAM");
 	if (!(l->flags & LOG_READ)) {
 		if (pending_undelivered(rec) >= 0)
 			return STOP_EXIT;
-		if (begin_direct(e, a, l))
+		if ((a->need & MMU_W) && begin_direct(e, a, l))
 			return STOP_OK;
 		at = pending_alloc(rec, l->len);
 		if (at < 0)
@@ -202,7 +203,7 @@ static enum stop begin_read(struct env_exit *e, struct access *a)
 		rec->cur = a->log;
 		return STOP_EXIT;
 	}
-	memcpy(a->bounce, rec->data + l->rdata, l->len);
+	bytes_copy(a->bounce, rec->data + l->rdata, l->len);
 	return STOP_OK;
 }
 
@@ -241,7 +242,7 @@ static enum stop exit_flush(struct env *env, struct access *a)
 		return STOP_OK; /* done in an earlier pass */
 	if (l->flags & LOG_DIRECT)
 		return flush_direct(e, a, l);
-	if (system_lost(a))
+	if (unlikely(a->system) && system_lost(env->cpu, a, l))
 		return cpu_fail(env->cpu, "descriptor table is not in RAM");
 	waiting = pending_undelivered(rec) >= 0;
 	if (waiting && !(l->flags & LOG_REST))
@@ -249,7 +250,7 @@ static enum stop exit_flush(struct env *env, struct access *a)
 	at = pending_alloc(rec, l->len);
 	if (at < 0)
 		return cpu_fail(env->cpu, "too many bytes in one instruction");
-	memcpy(rec->data + at, a->p, l->len);
+	bytes_copy(rec->data + at, a->p, l->len);
 	l->wdata = at;
 	l->flags |= LOG_WRITE;
 	if (!waiting)
@@ -279,12 +280,6 @@ bool emul_is_string_io(const struct insn *i)
 	return i->map == 0 && i->opcode >= 0x6c && i->opcode <= 0x6f;
 }
 
-/* May the instruction end before its OUT is delivered? (rules 18, 30) */
-static bool out_advances_rip(const struct env_exit *e, const struct log_entry *l)
-{
-	return emul_is_string_io(&e->rec->insn) || (l->port == 0x7e && e->em->quirk_out_7e);
-}
-
 static enum stop start_pio(struct env_exit *e, struct log_entry *l, const struct pio *io)
 {
 	int at;
@@ -299,7 +294,7 @@ static enum stop start_pio(struct env_exit *e, struct log_entry *l, const struct
 		l->rdata = at;
 	} else {
 		l->wdata = at;
-		memcpy(e->rec->data + at, io->data, l->len);
+		bytes_copy(e->rec->data + at, io->data, l->len);
 	}
 	return STOP_OK;
 }
@@ -308,32 +303,40 @@ static enum stop exit_pio(struct env *env, struct pio *io)
 {
 	struct env_exit *e = to_env_exit(env);
 	struct pending *rec = e->rec;
-	struct log_entry *l, want = {
-		.kind = LOG_PIO,
-		.need = io->in ? MMU_R : MMU_W,
-		.port = io->port,
-		.size = io->size,
-	};
 	bool known, done;
+	struct log_entry *l = next_entry(rec, &known);
 
-	io->count = MIN(io->count, PAGE_SIZE / io->size);
+	if (!l)
+		return log_full(env->cpu);
+	io->count = MIN(io->count, pio_elements(PAGE_SIZE, io->size));
 	if (io->in && io->count > 1 && !destination_is_ram(e))
 		io->count = 1;
-	want.len = io->count * io->size;
 	if (unlikely((env->cpu->dr7 & 0xff) || env->cpu->guest_debug_hw))
 		env->cpu->data_hits |= debug_check_port(env->cpu, io->port, io->size);
 	rec->begun = true;
-	TRY(next_entry(e, &want, &l, &known));
+	if (known && !same_port(rec, l, io))
+		return bad_replay(e);
+	if (!known) {
+		*l = (struct log_entry){
+			.kind = LOG_PIO,
+			.need = io->in ? MMU_R : MMU_W,
+			.port = io->port,
+			.size = io->size,
+			.len = io->count * io->size,
+		};
+		rec->nr++;
+	}
+	rec->pos++;
 	if (!(l->flags & (LOG_READ | LOG_WRITE)))
 		TRY(start_pio(e, l, io));
-	io->count = MIN(io->count, l->len / l->size); /* RCX may have grown meanwhile (rule 27) */
+	io->count = MIN(io->count, pio_elements(l->len, l->size)); /* RCX may have grown meanwhile (rule 27) */
 	done = pending_perform(e->em, env->cpu, l, !io->in);
-	if (!done && (io->in || !out_advances_rip(e, l))) {
+	if (!done && io->in) {
 		rec->cur = l - rec->log;
 		return STOP_EXIT;
 	}
 	if (io->in)
-		memcpy(io->data, rec->data + l->rdata, io->count * io->size);
+		bytes_copy(io->data, rec->data + l->rdata, io->count * io->size);
 	return STOP_OK;
 }
 

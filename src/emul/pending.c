@@ -14,11 +14,12 @@ void pending_start(struct pending *rec, const struct insn *insn, const struct fa
 	enum emul_gpa_mode mode, u32 epoch)
 {
 	rec->insn = *insn;
-	rec->active = rec->finished = rec->moved = false;
+	rec->active = rec->finished = rec->moved = rec->holds_rip = false;
 	rec->stage = fault->stage;
 	rec->nr_hints = mode == EMUL_GPA_OFF ? 0 : MIN(fault->n, MAX_XLAT);
 	rec->nr_x = rec->nr_hints;
-	memcpy(rec->x, fault->x, rec->nr_hints * sizeof(rec->x[0]));
+	for (unsigned int k = 0; k < rec->nr_hints; k++)
+		rec->x[k] = fault->x[k];
 	rec->epoch = epoch;
 	rec->units = 0;
 	pending_next_unit(rec);
@@ -29,17 +30,6 @@ void pending_next_unit(struct pending *rec)
 	rec->pos = rec->nr = 0;
 	rec->nr_bytes = 0;
 	rec->begun = false;
-}
-
-struct log_entry *pending_add(struct pending *rec)
-{
-	struct log_entry *l;
-
-	if (rec->nr == LOG_ENTRIES)
-		return NULL;
-	l = &rec->log[rec->nr++];
-	*l = (struct log_entry){.flags = 0};
-	return l;
 }
 
 int pending_alloc(struct pending *rec, u32 n)
@@ -107,14 +97,14 @@ static bool goes_on(const struct pending *rec, const struct log_entry *l, u32 do
  * (SEED rule 6). The address itself is the proved one, as in mode on: the walk is what KVM
  * pays, not a second opinion; it may set A, which a processor may do at any time.
  */
-void pending_walk(struct emul *em, struct cpu *cpu, const struct log_entry *l, u32 done)
+void pending_walk_off(struct emul *em, struct cpu *cpu, const struct log_entry *l, u32 done)
 {
 	struct xlat x;
 	gpa_t g;
 	gva_t v;
 	u32 n, error;
 
-	if (em->mode != EMUL_GPA_OFF || l->kind != LOG_MEM || (done && done != l->len0) ||
+	if (l->kind != LOG_MEM || (done && done != l->len0) ||
 		goes_on(em->pending, l, done))
 		return;
 	rest_of_part(l, done, &g, &v, &n);
@@ -190,7 +180,7 @@ void pending_piece(const struct pending *rec, const struct log_entry *l, bool wr
 		out->port = l->port;
 		out->size = l->size;
 		out->len = l->len - done;
-		out->count = out->len / l->size;
+		out->count = pio_elements(out->len, l->size);
 		return;
 	}
 	rest_of_part(l, done, &out->gpa, &v, &n);

@@ -244,6 +244,11 @@ int lapic_mmio_read(struct lapic *l, gpa_t gpa, unsigned int len, void *data)
 
 	if (!in_page(l, gpa))
 		return -EOPNOTSUPP;
+	if (likely(len == sizeof(v) && !(offset & 15) && xapic_answers(l))) {
+		v = xapic_read(l, offset);
+		memcpy(data, &v, sizeof(v));
+		return 0;
+	}
 	memset(data, xapic_answers(l) ? 0 : 0xff, len);
 	if (!xapic_answers(l) || (offset & 15) + len > 4)
 		return 0;

@@ -236,7 +236,13 @@ static inline enum insn_op insn_op(const struct insn *i)
 }
 
 /* Bytes of operand k of this instruction; 0 for SZ_0, SZ_xs and absent operands. */
-unsigned int insn_opnd_size(const struct insn *i, unsigned int k);
+unsigned int insn_special_size(const struct insn *i, unsigned int size); /* size: all but SZ_v */
+static inline unsigned int insn_opnd_size(const struct insn *i, unsigned int k)
+{
+	unsigned int size = insn_row(i)->opnd[k].size;
+
+	return size == SZ_v ? i->osz : insn_special_size(i, size);
+}
 
 /* Index of the operand that is the explicit memory operand, or -1 (also for register forms). */
 int insn_mem_opnd(const struct insn *i);

@@ -5,18 +5,15 @@
  */
 #include "x86/insn.h"
 
-unsigned int insn_opnd_size(const struct insn *i, unsigned int k)
+unsigned int insn_special_size(const struct insn *i, unsigned int size)
 {
 	static const u8 fixed[] = {
 		[SZ_b] = 1, [SZ_w] = 2, [SZ_d] = 4, [SZ_q] = 8, [SZ_dq] = 16, [SZ_qq] = 32,
 		[SZ_t] = 10,
 	};
-	unsigned int size = insn_row(i)->opnd[k].size;
 	unsigned int x = i->flags & INSN_L ? 32 : 16;
 
 	switch (size) {
-	case SZ_v:
-		return i->osz;
 	case SZ_z:
 		return MIN(i->osz, 4);
 	case SZ_y:
