@@ -300,9 +300,10 @@ static void test_unmapped_while_running(void)
 	pthread_t t;
 	void *result;
 
-	machine_open(&m, GUEST(0xeb, 0xfe));
+	machine_open(&m, GUEST(0xfe, 0x06, 0x00, 0x07, 0xeb, 0xfa)); /* l: inc byte [0x700]; jmp l */
 	pthread_create(&t, NULL, run_thread, &m);
-	sleep_ms(20);
+	while (!__atomic_load_n(&m.ram[0x700], __ATOMIC_RELAXED))
+		sleep_ms(1);
 	api->munmap(m.run, 12288);
 	api->close(m.vcpu);
 	sleep_ms(20);
