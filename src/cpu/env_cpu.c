@@ -21,11 +21,12 @@ static enum stop raise_pf(struct cpu *cpu, gva_t gva, u32 error)
 	return STOP_EXC;
 }
 
+/* Where an access without RAM is. A descriptor table there is a failure, not a second-stage fault. */
 static void note_fault(struct fault *f, const struct access *a, const struct xlat *x)
 {
 	if (f->stage != FAULT_NONE)
 		return;
-	f->stage = FAULT_FINAL;
+	f->stage = a->system ? FAULT_NONE : FAULT_FINAL;
 	f->access = a->need;
 	f->gpa = x->gpa;
 	f->gva = x->gva;
@@ -53,11 +54,11 @@ static enum stop map_part(struct env *e, struct access *a, unsigned int k, gva_t
 	}
 	if (unlikely((cpu->dr7 & 0xff) || cpu->guest_debug_hw))
 		cpu->data_hits |= debug_check_data(cpu, gva, len, a->need & MMU_W);
+	if (!part->hva)
+		note_fault(f, a, x);
 	if (a->system)
 		return part->hva ? STOP_OK : cpu_fail(cpu, "descriptor table is not in RAM");
 	f->n += note;
-	if (!part->hva)
-		note_fault(f, a, x);
 	return STOP_OK;
 }
 
@@ -161,5 +162,8 @@ void env_cpu_init(struct env_cpu *e, struct cpu *cpu, struct fault *fault)
 	e->fault = fault;
 	fault->stage = FAULT_NONE;
 	fault->n = 0;
+	fault->access = 0;
+	fault->gpa = gpa(0);
+	fault->gva = gva(0);
 	fault->len = 0;
 }

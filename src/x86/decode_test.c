@@ -115,13 +115,13 @@ CASES(operand_size,
 	{MODE_64, "41 54", "push r12"},
 	{MODE_64, "66 e8 04 03 02 01", "call $+0x1020304"},
 	{MODE_32, "66 e8 04 03", "call $+0x304"},
-	{MODE_64, "66 0f 20 c0", "mov_cr rax, cr0"},
-	{MODE_32, "66 0f 20 c0", "mov_cr eax, cr0"},
+	{MODE_64, "66 0f 20 c0", "mov rax, cr0"},
+	{MODE_32, "66 0f 20 c0", "mov eax, cr0"},
 	{MODE_64, "6a ff", "push -0x1"},
 	{MODE_64, "cd 80", "int 0x80"},
 	{MODE_64, "c8 34 12 05", "enter 0x1234, 0x5"},
-	{MODE_32, "9a 44 33 22 11 66 55", "call_far 0x5566:0x11223344"},
-	{MODE_32, "66 ea 22 11 66 55", "jmp_far 0x5566:0x1122"}, )
+	{MODE_32, "9a 44 33 22 11 66 55", "call far 0x5566:0x11223344"},
+	{MODE_32, "66 ea 22 11 66 55", "jmp far 0x5566:0x1122"}, )
 
 /* SDM 2A 2.2.1: REX only right before the opcode; AH..BH against SPL..DIL */
 CASES(rex,
@@ -163,13 +163,13 @@ CASES(segments,
 	{MODE_64, "2e 8b 00", "mov eax, dword [rax]"},
 	{MODE_64, "64 2e 8b 00", "mov eax, dword fs:[rax]"},
 	{MODE_32, "64 2e 8b 00", "mov eax, dword cs:[eax]"},
-	{MODE_64, "8e d0", "mov_sreg ss, ax"},
+	{MODE_64, "8e d0", "mov ss, ax"},
 	{MODE_64, "8e c8", UD},
 	{MODE_64, "8c f0", UD},
-	{MODE_64, "44 8e d0", "mov_sreg ss, ax"},
+	{MODE_64, "44 8e d0", "mov ss, ax"},
 	{MODE_64, "0f 20 c8", UD}, /* CR1 */
-	{MODE_64, "44 0f 20 c0", "mov_cr rax, cr8"},
-	{MODE_64, "0f 20 00", "mov_cr rax, cr0"}, /* mod is ignored */
+	{MODE_64, "44 0f 20 c0", "mov rax, cr8"},
+	{MODE_64, "0f 20 00", "mov rax, cr0"}, /* mod is ignored */
 	{MODE_64, "44 0f 21 c0", UD}, /* DR8 */ )
 
 /* SDM 2A "LOCK" */

@@ -5,6 +5,7 @@
  */
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "x86/insn.h"
 
@@ -199,6 +200,16 @@ static void add_name(struct text *t, const struct insn *i)
 		break;
 	case OP_CMOVCC:
 		add(t, "cmov%s", c);
+		break;
+	case OP_MOV_SREG:
+	case OP_MOV_CR:
+	case OP_MOV_DR:
+		add(t, "mov");
+		break;
+	case OP_JMP_FAR:
+	case OP_CALL_FAR:
+	case OP_RET_FAR:
+		add(t, "%.*s far", (int)strcspn(insn_row(i)->name, "_"), insn_row(i)->name);
 		break;
 	default:
 		add(t, "%s", insn_row(i)->name);

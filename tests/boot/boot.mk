@@ -3,7 +3,7 @@
 
 .PHONY: check-boot
 check-boot: $B/anykvm
-	$(Q)tests/boot/errors.sh $<
+	$(Q)V= tests/run 'tests/boot/errors.sh $<' 'tests/boot/ends.sh $<'
 
 $B/boot/init: tests/boot/init.c
 	$(call say,CC,$<)
