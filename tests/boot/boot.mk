@@ -3,7 +3,7 @@
 
 .PHONY: check-boot
 check-boot: $B/anykvm
-	$(Q)V= tests/run 'tests/boot/errors.sh $<' 'tests/boot/ends.sh $<'
+	$(Q)ANYKVM=$< tests/run tests/boot/errors.sh tests/boot/ends.sh
 
 $B/boot/init: tests/boot/init.c
 	$(call say,CC,$<)

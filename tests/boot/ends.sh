@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # How guests end, and what `anykvm boot` says then: each kernel is a few instructions at the 64-bit
-# entry point (boot.rst: 0x200 into the code). Usage: ends.sh PATH-OF-ANYKVM
-anykvm=$1
+# entry point (boot.rst: 0x200 into the code). $ANYKVM is the command.
+anykvm=${ANYKVM:-build/anykvm}
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 passed=0 failed=0

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # What `anykvm boot` says, and its exit status, when something is wrong. No guest is run:
-# kernels are made here, of a header and nothing behind it. Usage: errors.sh PATH-OF-ANYKVM
-anykvm=$1
+# kernels are made here, of a header and nothing behind it. $ANYKVM is the command.
+anykvm=${ANYKVM:-build/anykvm}
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 passed=0 failed=0
