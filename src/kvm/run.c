@@ -199,6 +199,15 @@ static bool ends_halt(struct vcpu *v)
 	       (vcpu_can_take_irq(v) && vcpu_has_interrupt(v));
 }
 
+/* The watch may have ended while nobody was in the guest. */
+static int enter_again(struct vcpu *v)
+{
+	int r = vcpu_enter(v);
+
+	vcpu_watch(v);
+	return r;
+}
+
 /* Wait outside the guest: memory may change meanwhile. */
 static int wait_outside(struct vcpu *v, bool (*ready)(struct vcpu *v))
 {
@@ -206,8 +215,18 @@ static int wait_outside(struct vcpu *v, bool (*ready)(struct vcpu *v))
 
 	vcpu_leave(v);
 	r = vcpu_wait(v, ready);
-	e = vcpu_enter(v);
+	e = enter_again(v);
 	return e ? e : r;
+}
+
+/* Out of the guest and in again, by which it sees what others have changed. */
+static int step_out(struct vcpu *v)
+{
+	int r;
+
+	vcpu_leave(v);
+	r = enter_again(v);
+	return r ? r : RUN_ON;
 }
 
 static void do_init(struct vcpu *v)
@@ -328,9 +347,8 @@ static int exit_kick(struct vcpu *v)
 	int r;
 
 	v->stats.request_irq_exits++;
-	vcpu_leave(v);
-	r = vcpu_enter(v);
-	if (r)
+	r = step_out(v);
+	if (r != RUN_ON)
 		return r;
 	do_todo(v);
 	if (vcpu_interrupted(v))
@@ -365,8 +383,9 @@ static int leave(struct vcpu *v)
 		return exit_with(v, KVM_EXIT_SET_TPR);
 	case LEAVE_EFAULT:
 		return -EFAULT;
-	case LEAVE_RESET:
 	case LEAVE_NONE:
+		return step_out(v);
+	case LEAVE_RESET:
 	case LEAVE_HYPERCALL: /* our ops handle all of them */
 	case LEAVE_MSR_READ:
 	case LEAVE_MSR_WRITE:
@@ -408,7 +427,7 @@ static int run_guest(struct vcpu *v)
 		if (unlikely(v->eoi_exit >= 0))
 			return exit_eoi(v);
 		cpu_run(&v->cpu, &v->exit);
-		v->stats.exits++;
+		v->stats.exits += v->exit.reason != LEAVE_NONE;
 		r = leave(v);
 	}
 	return r;

@@ -22,7 +22,7 @@ struct machine {
 
 static int sys;
 
-static void machine_open(struct machine *m, const void *code, size_t n)
+static void machine_make(struct machine *m, bool irqchip, const void *code, size_t n)
 {
 	struct kvm_userspace_memory_region r = {.memory_size = RAM};
 	struct kvm_regs regs = {.rip = CODE, .rflags = 2, .rsp = 0x800};
@@ -33,6 +33,8 @@ static void machine_open(struct machine *m, const void *code, size_t n)
 	m->vm = must(api->ioctl(sys, KVM_CREATE_VM, 0), "CREATE_VM");
 	r.userspace_addr = (uint64_t)m->ram;
 	must(api->ioctl(m->vm, KVM_SET_USER_MEMORY_REGION, &r), "memory");
+	if (irqchip)
+		must(api->ioctl(m->vm, KVM_CREATE_IRQCHIP, 0), "CREATE_IRQCHIP");
 	m->vcpu = must(api->ioctl(m->vm, KVM_CREATE_VCPU, 0), "CREATE_VCPU");
 	m->run = api->mmap(NULL, 12288, PROT_READ | PROT_WRITE, MAP_SHARED, m->vcpu, 0);
 	must(m->run == MAP_FAILED ? -1 : 0, "mmap");
@@ -40,6 +42,11 @@ static void machine_open(struct machine *m, const void *code, size_t n)
 	s.cs.base = s.cs.selector = 0;
 	must(api->ioctl(m->vcpu, KVM_SET_SREGS, &s), "SET_SREGS");
 	must(api->ioctl(m->vcpu, KVM_SET_REGS, &regs), "SET_REGS");
+}
+
+static void machine_open(struct machine *m, const void *code, size_t n)
+{
+	machine_make(m, false, code, n);
 }
 
 static void machine_close(struct machine *m)
@@ -267,6 +274,45 @@ static void test_signal(void)
 	machine_close(&m);
 }
 
+static void enable_lapic(struct machine *m)
+{
+	struct kvm_lapic_state s;
+	uint32_t spiv = 0x1ff;
+
+	must(api->ioctl(m->vcpu, KVM_GET_LAPIC, &s), "GET_LAPIC");
+	memcpy(s.regs + 0xf0, &spiv, 4);
+	must(api->ioctl(m->vcpu, KVM_SET_LAPIC, &s), "SET_LAPIC");
+}
+
+/* The guest sleeps, an interrupt wakes it, it spins: a signal must still end KVM_RUN. */
+static void test_signal_after_halt(void)
+{
+	struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+	struct kvm_msi msi = {.address_lo = 0xfee00000, .data = 0x40};
+	const uint16_t vector[2] = {CODE + 2, 0};
+	struct timespec limit;
+	struct machine m;
+	pthread_t t;
+	void *r;
+
+	machine_make(&m, true, GUEST(0xfb, HLT, 0xeb, 0xfe)); /* sti; hlt; jmp $ */
+	memcpy(m.ram + 4 * 0x40, vector, 4);
+	enable_lapic(&m);
+	current = &m;
+	sigaction(SIGUSR1, &sa, NULL);
+	pthread_create(&t, NULL, run_thread, &m);
+	sleep_ms(30);
+	CHECK_EQ("halt: wake up", api->ioctl(m.vm, KVM_SIGNAL_MSI, &msi), 1);
+	sleep_ms(30);
+	pthread_kill(t, SIGUSR1);
+	clock_gettime(CLOCK_REALTIME, &limit);
+	limit.tv_sec += 10;
+	must(pthread_timedjoin_np(t, &r, &limit) ? -1 : 0, "halt: KVM_RUN goes on after a signal");
+	CHECK_EQ("halt: KVM_RUN", (long)r, -EINTR);
+	CHECK_EQ("halt: rip", regs_of(&m).rip, CODE + 2);
+	machine_close(&m);
+}
+
 /* The guest reads a page until it is not RAM any more; then the read is MMIO. */
 static void test_slot_deleted(void)
 {
@@ -456,7 +502,7 @@ static void test_hypercall(void)
 
 static void (*const tests[])(void) = {
 	test_hlt, test_port, test_string_port, test_mmio, test_ioeventfd, test_coalesced,
-	test_dirty, test_signal, test_slot_deleted, test_unmapped_while_running, test_many,
+	test_dirty, test_signal, test_signal_after_halt, test_slot_deleted, test_unmapped_while_running, test_many,
 	test_lifetime, test_sync_regs, test_stats,
 	test_hypercall,
 };
