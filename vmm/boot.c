@@ -26,15 +26,31 @@ struct job {
 	int signals; /* signalfd */
 };
 
+/* Where all goes; only then is the initrd read, which may be too large. */
+static int job_plan(struct job *j)
+{
+	const struct options *o = &j->o;
+	int fd = -1, r;
+
+	if (o->initrd) {
+		fd = file_open(o->initrd, "initrd", &j->initrd_len);
+		if (fd < 0)
+			return -1;
+	}
+	r = plan_make(&j->plan, &j->img, j->initrd_len, strlen(o->append), o->memory);
+	if (fd < 0)
+		return r;
+	if (r == 0)
+		r = file_load(fd, o->initrd, "initrd", &j->initrd, j->initrd_len);
+	close(fd);
+	return r;
+}
+
 static int job_open(struct job *j)
 {
 	const struct options *o = &j->o;
 
-	if (image_open(&j->img, o->kernel) < 0)
-		return -1;
-	if (o->initrd && file_read(o->initrd, "initrd", &j->initrd, &j->initrd_len) < 0)
-		return -1;
-	if (plan_make(&j->plan, &j->img, j->initrd_len, strlen(o->append), o->memory) < 0)
+	if (image_open(&j->img, o->kernel) < 0 || job_plan(j) < 0)
 		return -1;
 	if (o->stats) {
 		j->stats = fopen(o->stats, "we");

@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define HEADER_START 0x1f1
 #define HEADER_MIN   0x202 /* up to the magic, that is the old header and the jump */
@@ -79,10 +80,21 @@ static int code_find(struct image *img)
 	return 0;
 }
 
+static int image_read(struct image *img)
+{
+	int fd = file_open(img->path, "kernel", &img->size), r;
+
+	if (fd < 0)
+		return -1;
+	r = file_load(fd, img->path, "kernel", &img->file, img->size);
+	close(fd);
+	return r;
+}
+
 int image_open(struct image *img, const char *path)
 {
 	*img = (struct image){.path = path};
-	if (file_read(path, "kernel", &img->file, &img->size) < 0)
+	if (image_read(img) < 0)
 		return -1;
 	if (header_copy(img) < 0 || header_check(img) < 0 || code_find(img) < 0) {
 		image_close(img);

@@ -40,8 +40,7 @@ static int read_all(int fd, u8 *buf, size_t size)
 	return 0;
 }
 
-/* The checks and the reading, once the file is open. */
-static int read_open_file(int fd, const char *path, const char *what, u8 **data, size_t *size)
+static int check_file(int fd, const char *path, const char *what, size_t *size)
 {
 	struct stat st;
 
@@ -53,31 +52,35 @@ static int read_open_file(int fd, const char *path, const char *what, u8 **data,
 		return vmm_error("%s %s is not a regular file", what, path);
 	if (st.st_size == 0)
 		return vmm_error("%s %s is empty", what, path);
-	*data = malloc(st.st_size);
-	if (!*data)
-		return vmm_error("%s %s: no memory for its %lld bytes", what, path,
-				 (long long)st.st_size);
-	if (read_all(fd, *data, st.st_size) < 0) {
-		vmm_error("cannot read %s %s: %s", what, path, strerror(errno));
-		free(*data);
-		*data = NULL;
-		return -1;
-	}
 	*size = st.st_size;
 	return 0;
 }
 
-int file_read(const char *path, const char *what, u8 **data, size_t *size)
+int file_open(const char *path, const char *what, size_t *size)
 {
 	/* O_NONBLOCK: a FIFO is refused, not waited for */
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	int r;
 
 	if (fd < 0)
 		return vmm_error("cannot open %s %s: %s", what, path, strerror(errno));
-	r = read_open_file(fd, path, what, data, size);
-	close(fd);
-	return r;
+	if (check_file(fd, path, what, size) < 0) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+int file_load(int fd, const char *path, const char *what, u8 **data, size_t size)
+{
+	*data = malloc(size);
+	if (!*data)
+		return vmm_error("%s %s: no memory for its %zu bytes", what, path, size);
+	if (read_all(fd, *data, size) == 0)
+		return 0;
+	vmm_error("cannot read %s %s: %s", what, path, strerror(errno));
+	free(*data);
+	*data = NULL;
+	return -1;
 }
 
 int parse_size(const char *s, u64 *size)

@@ -59,8 +59,10 @@ extern const struct kvm_api api_device;	 /* the host kernel */
 
 /* Prints "anykvm: ..." to stderr and returns -1. */
 int vmm_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-/* Reads a whole regular file that is not empty; `what` names it in messages. 0 or -1. */
-int file_read(const char *path, const char *what, u8 **data, size_t *size);
+/* Opens a regular file that is not empty; `what` names it in messages. Its descriptor or -1. */
+int file_open(const char *path, const char *what, size_t *size);
+/* Reads all of it into memory of its own. 0 or -1. */
+int file_load(int fd, const char *path, const char *what, u8 **data, size_t size);
 /* "512M", "2G", "65536K"; a plain number counts MiB. 0 or -1 (silent). */
 int parse_size(const char *s, u64 *size);
 /* Seconds of CLOCK_MONOTONIC, CLOCK_PROCESS_CPUTIME_ID, ... */
