@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # anykvm. Quiet; V=1 shows the commands. The targets are listed in doc/DESIGN.md 10.
-# Variants, each with a build folder of its own: HARD=1, SAN=address,undefined, SAN=thread.
+# Variants, each with a build folder of its own: HARD=1, SAN=address,undefined, SAN=thread, CC=clang.
 
 CC      ?= gcc
 AR      ?= ar
@@ -8,7 +8,7 @@ PREFIX  ?= /usr/local
 VERSION := 0.1.0
 
 comma   := ,
-variant := $(if $(HARD),-hard)$(if $(SAN),-$(subst $(comma),-,$(SAN)))
+variant := $(if $(HARD),-hard)$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(findstring clang,$(CC)),-clang)
 B       := build$(variant)
 Q       := $(if $(V),,@)
 say      = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2))
@@ -18,6 +18,10 @@ CFLAGS   ?= -O2 -g
 CFLAGS   += -std=gnu11 -Wall -Wextra -Werror=override-init -fPIC -fvisibility=hidden \
             -fno-strict-aliasing -pthread $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
 LDFLAGS  += -pthread $(if $(SAN),-fsanitize=$(SAN))
+
+# what a sanitizer finds makes the test fail
+export UBSAN_OPTIONS ?= halt_on_error=1:print_stacktrace=1
+export TSAN_OPTIONS  ?= suppressions=$(CURDIR)/tests/tsan.supp
 
 LIB_SRC  := $(filter-out %_test.c,$(wildcard src/*/*.c))
 UNIT_SRC := $(wildcard src/*/*_test.c vmm/*_test.c)
@@ -77,6 +81,15 @@ CHECKS := check-unit check-api check-boot check-seed check-decode-slice
 .PHONY: check
 check: all examples deps shape
 	$(Q)scripts/check.sh $(CHECKS)
+
+# The same programs in builds that check themselves (doc/DESIGN.md 7).
+VARIANT_CHECKS := check-unit check-api $(if $(wildcard tests/guest/*.mk),check-guest) check-seed
+.PHONY: check-hard check-asan check-tsan
+check-hard: export HARD = 1
+check-asan: export SAN = address,undefined
+check-tsan: export SAN = thread
+check-hard check-asan check-tsan:
+	$(Q)scripts/check.sh $(VARIANT_CHECKS)
 
 .PHONY: examples
 examples: $(patsubst %.c,$B/%,$(wildcard examples/*.c))

@@ -93,7 +93,7 @@ struct desc_table {
 #define REQ_EVENT  BIT(6) /* owner only: cpu->event holds an event to be injected (KVM_INTERRUPT, VCPU_EVENTS) */
 
 enum cpu_leave {
-	LEAVE_NONE,
+	LEAVE_NONE,	/* self-checking build: after each instruction; run on */
 	LEAVE_KICK,	/* REQ_KICK was set (and has been cleared) */
 	LEAVE_NPF,	/* second-stage fault: exit->fault, exit->insn */
 	LEAVE_PIO,	/* port access: exit->fault (proved translations), exit->insn */
@@ -229,6 +229,7 @@ struct cpu {
 	struct tb_cache *tbs;	/* translation blocks, cpu/tb.h; likewise */
 	struct cpu_exit *exit;	/* cpu_run's out parameter, valid while it runs */
 	u32 slots_generation;	/* of the snapshot that the blocks were built from */
+	bool completing;	/* emul_complete is at work: no fetch, no decoding (law 4) */
 	u64 insns;		/* guest instructions retired */
 	u64 stat_tb_built, stat_tb_lookup;
 };

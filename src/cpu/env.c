@@ -2,6 +2,8 @@
 /* What both environments share: segmentation and alignment in front of env->ops->map. */
 #include "cpu/env.h"
 
+#include "base/hard.h"
+
 /* #AC: CPL 3, CR0.AM and EFLAGS.AC (SDM 3A 6.15, interrupt 17). */
 static bool alignment_checked(const struct cpu *cpu)
 {
@@ -139,6 +141,28 @@ enum stop env_write(struct env *e, enum seg seg, u64 ea, u32 len, const void *in
 		TRY(env_flush(e, &a));
 	}
 	return STOP_OK;
+}
+
+static void copy_bytes(volatile u8 *to, const volatile u8 *from, u32 n)
+{
+	for (u32 k = 0; k < n; k++)
+		to[k] = from[k];
+}
+
+void ram_copy(void *to, const void *from, u32 n)
+{
+	bool aligned = !(((uintptr_t)to | (uintptr_t)from) & (n - 1));
+
+	if (n == 8 && aligned)
+		*(volatile u64 *)to = *(const volatile u64 *)from;
+	else if (n == 4 && aligned)
+		*(volatile u32 *)to = *(const volatile u32 *)from;
+	else if (n == 2 && aligned)
+		*(volatile u16 *)to = *(const volatile u16 *)from;
+	else if (OPT_DIRECT)
+		__builtin_memcpy(to, from, n);
+	else
+		copy_bytes(to, from, n);
 }
 
 static enum stop map_system(struct env *e, struct access *a, u64 linear, u32 len, u8 need)

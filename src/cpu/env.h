@@ -84,6 +84,7 @@ struct env {
 	bool outs_batch; /* OUTS with REP may move several elements in one pio */
 	bool rest;	 /* what is mapped now goes on where the access before ended: one access
 			    of the instruction (set by env_read, env_write for long ones) */
+	bool locked;	 /* LOCK or XCHG: what it reads and writes must be guest RAM itself */
 };
 
 /* Segmentation only: linear address of [seg:ea, +len) for need (R, W, X). #GP(0)/#SS(0) as SDM 3A 5.3. */
@@ -120,6 +121,12 @@ MUSTCHECK enum stop env_write_system(struct env *e, u64 linear, u32 len, const v
 MUSTCHECK enum stop env_prove_system(struct env *e, u64 linear, u32 len, u8 need);
 
 MUSTCHECK enum stop env_pio(struct env *e, struct pio *io);
+
+/*
+ * Copy to or from guest RAM. Aligned 2, 4 and 8 bytes are one access, as other processors may
+ * rely on (SDM 3A 9.1.1); in the self-checking build all others go byte by byte.
+ */
+void ram_copy(void *to, const void *from, u32 n);
 
 /*
  * The cpu env: lives on the stack of one attempt. What is proved goes straight to *fault, the

@@ -5,6 +5,8 @@
  * fault goes, as a value, to whoever emulates (DESIGN.md 4).
  */
 #include "cpu/env.h"
+
+#include "base/hard.h"
 #include "cpu/debug.h"
 #include "cpu/tb.h"
 
@@ -70,7 +72,7 @@ static enum stop cpu_env_map(struct env *e, struct access *a)
 	a->nr_parts = a->len > left ? 2 : 1;
 	TRY(map_part(e, a, 0, a->gva, MIN(a->len, left)));
 	if (a->nr_parts == 1) {
-		a->p = a->part[0].hva;
+		a->p = OPT_DIRECT || e->locked ? a->part[0].hva : a->bounce;
 		return STOP_OK;
 	}
 	second = a->gva.v + left;
@@ -85,7 +87,7 @@ static void load_bounce(struct access *a)
 	u8 *to = a->bounce;
 
 	for (unsigned int k = 0; k < a->nr_parts; k++) {
-		__builtin_memcpy(to, a->part[k].hva, a->part[k].len);
+		ram_copy(to, a->part[k].hva, a->part[k].len);
 		to += a->part[k].len;
 	}
 }
@@ -106,7 +108,7 @@ static enum stop cpu_env_flush(struct env *e, struct access *a)
 
 	for (unsigned int k = 0; k < a->nr_parts; k++) {
 		if (a->p == a->bounce)
-			__builtin_memcpy(a->part[k].hva, from, a->part[k].len);
+			ram_copy(a->part[k].hva, from, a->part[k].len);
 		from += a->part[k].len;
 		tb_note_write(e->cpu, a->part[k].hva, a->part[k].len);
 	}
@@ -132,6 +134,8 @@ static u8 *cpu_env_ram(struct env *e, gva_t gva, u8 need, u8 attr, u32 *len)
 	u32 error;
 	u16 n = MIN(*len, page_left(gva.v));
 
+	if (!OPT_BULK)
+		return NULL;
 	if (mmu_translate(&e->cpu->mmu, gva, n, need, attr, WALK_CPU, &x, &hva, &error) != MMU_OK)
 		return NULL;
 	*len = n;
@@ -141,7 +145,7 @@ static u8 *cpu_env_ram(struct env *e, gva_t gva, u8 need, u8 attr, u32 *len)
 static bool cpu_env_next_iteration(struct env *e)
 {
 	to_env_cpu(e)->fault->n = 0;
-	return !(e->cpu->request & e->cpu->request_mask);
+	return OPT_BULK && !(e->cpu->request & e->cpu->request_mask);
 }
 
 static const struct env_ops cpu_env_ops = {
@@ -158,7 +162,7 @@ void env_cpu_init(struct env_cpu *e, struct cpu *cpu, struct fault *fault)
 	e->env.cpu = cpu;
 	e->env.ops = &cpu_env_ops;
 	e->env.nr_pending = 0;
-	e->env.outs_batch = false;
+	e->env.outs_batch = e->env.locked = false;
 	e->fault = fault;
 	fault->stage = FAULT_NONE;
 	fault->n = 0;

@@ -5,6 +5,7 @@
  */
 #include "cpu/exec.h"
 
+#include "base/hard.h"
 #include "base/log.h"
 
 static exec_fn *const handlers[NR_OPS] = {
@@ -102,6 +103,7 @@ enum stop cpu_exec(struct cpu *cpu, const struct insn *i, struct env *e)
 	exec_fn *fn = handlers[r->op];
 	enum stop stop;
 
+	e->locked = !OPT_DIRECT && ((i->flags & INSN_LOCK) || r->op == OP_XCHG);
 	if (r->cls == CLASS_UD || r->cpuf || (r->rules & (RULE_PROT | RULE_CPL0 | RULES_FPU)))
 		TRY(check_rules(cpu, r));
 	if (!fn)

@@ -156,7 +156,9 @@ static inline void guest_destroy(struct guest *g)
 
 static inline enum cpu_leave guest_run(struct guest *g)
 {
-	cpu_run(&g->cpu, &g->exit);
+	do
+		cpu_run(&g->cpu, &g->exit);
+	while (g->exit.reason == LEAVE_NONE);
 	return g->exit.reason;
 }
 

@@ -6,6 +6,7 @@
 #include "cpu/interp.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "cpu/debug.h"
 #include "cpu/native.h"
@@ -93,7 +94,7 @@ static enum stop run_block(struct cpu *cpu)
 	struct tb *tb;
 
 	c->salt = current_salt(cpu);
-	if (j->rip == cpu->rip && j->salt == c->salt && tb_same(j->tb)) {
+	if (OPT_BLOCKS && j->rip == cpu->rip && j->salt == c->salt && tb_same(j->tb)) {
 		tb = j->tb;
 	} else {
 		TRY(tb_find(cpu, &tb));
@@ -164,6 +165,8 @@ static enum stop run_events(struct cpu *cpu)
 static enum cpu_leave stop_reason(const struct cpu *cpu, enum stop stop)
 {
 	switch (stop) {
+	case STOP_OK:
+		return LEAVE_NONE;
 	case STOP_NPF:
 		return cpu->exit->fault.stage == FAULT_FINAL ? LEAVE_NPF : LEAVE_FETCH;
 	case STOP_PIO:
@@ -179,6 +182,8 @@ void cpu_run(struct cpu *cpu, struct cpu_exit *exit)
 {
 	enum stop stop;
 
+	if (HARD)
+		memset(exit, 0xa5, sizeof(*exit)); /* nobody may need what the last exit said */
 	cpu->exit = exit;
 	do {
 		exit->fault.stage = FAULT_NONE;
@@ -190,7 +195,7 @@ void cpu_run(struct cpu *cpu, struct cpu_exit *exit)
 		if (stop == STOP_EXC)
 			stop = step_intercept(cpu) ? STOP_LEAVE
 						    : cpu_deliver(cpu, EVENT_EXC, &cpu->exc);
-	} while (stop == STOP_OK);
+	} while (stop == STOP_OK && !HARD);
 	exit->reason = stop_reason(cpu, stop);
 	exit->exc = cpu->exc;
 	exit->msr = cpu->leave_msr;

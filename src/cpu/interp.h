@@ -10,16 +10,9 @@
 #ifndef ANYKVM_INTERP_H
 #define ANYKVM_INTERP_H
 
+#include "base/hard.h"
 #include "cpu/exec.h"
 #include "cpu/tb.h"
-
-/* Sanitizers and -O0 do not make sibling calls: there a block returns to the loop at its end. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(HARD) || \
-	!defined(__OPTIMIZE__)
-#define CHAIN 0
-#else
-#define CHAIN 1
-#endif
 
 #define NEXT(u, fl) return (u)[1].fn(cpu, (u) + 1, fl)
 
@@ -57,7 +50,7 @@ static ALWAYS_INLINE u64 leave_thread(struct cpu *cpu, u64 rip, u64 fl)
 /* Continue at rip: chain to its block or leave to the loop. */
 static ALWAYS_INLINE u64 goto_rip(struct cpu *cpu, u64 rip, u64 fl)
 {
-	struct tb *tb = CHAIN ? jc_lookup(cpu, rip) : NULL;
+	struct tb *tb = OPT_CHAIN ? jc_lookup(cpu, rip) : NULL;
 
 	return likely(tb) ? enter_tb(cpu, tb, rip, fl) : leave_thread(cpu, rip, fl);
 }
@@ -71,9 +64,9 @@ static ALWAYS_INLINE u64 goto_direct(
 {
 	struct tb *tb = *slot;
 
-	if (CHAIN && likely(tb && !(cpu->request & cpu->request_mask) && tb_same_page(tb)))
+	if (OPT_CHAIN && likely(tb && !(cpu->request & cpu->request_mask) && tb_same_page(tb)))
 		return enter_tb(cpu, tb, rip, fl);
-	if (!CHAIN || (start ^ rip) >= PAGE_SIZE)
+	if (!OPT_CHAIN || (start ^ rip) >= PAGE_SIZE)
 		return goto_rip(cpu, rip, fl);
 	cpu->tbs->link = (struct tb **)slot;
 	cpu->tbs->link_rip = rip;

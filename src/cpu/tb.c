@@ -142,6 +142,7 @@ static enum stop fetch_start(struct cpu *cpu, u64 rip, struct fetch *f)
 	const struct segment *cs = &cpu->seg[SEG_CS];
 	u64 linear = rip;
 
+	hard_check(!cpu->completing);
 	if (cpu->mode != MODE_64) {
 		if (rip > cs->limit)
 			return cpu_gp(cpu, 0);
@@ -339,26 +340,43 @@ static bool second_page_same(struct cpu *cpu, const struct tb *tb)
 	return !tb->hva2 || (fetch_start(cpu, cpu->rip + tb->len, &f) == STOP_OK && f.hva == tb->hva2);
 }
 
+/* The block at f, or NULL. A stale one, whose code has changed, is dropped. */
+static struct tb *find_hashed(struct cpu *cpu, const struct fetch *f, u32 bits)
+{
+	struct tb *tb, **link = &cpu->tbs->hash[tb_hash(f->gpa, bits)];
+
+	for (; (tb = *link); link = &tb->hash_next) {
+		if (tb->gpa.v != f->gpa.v || tb->mode_bits != bits || tb->len > f->left)
+			continue;
+		if (tb->hva == f->hva && tb_same(tb) && second_page_same(cpu, tb))
+			return tb;
+		*link = tb->hash_next;
+		return NULL;
+	}
+	return NULL;
+}
+
+/* Self-checking build: decode again what is about to be run. Code that just changes may differ. */
+static enum stop redecode(struct cpu *cpu, const struct fetch *f, const struct tb *tb)
+{
+	struct fetch second;
+	struct build b;
+
+	TRY(decode_block(cpu, f, &b, &second));
+	hard_check((b.n == tb->n && b.len == tb->len &&
+		!memcmp(b.insn, tb->insn, b.n * sizeof(b.insn[0]))) || !tb_same(tb));
+	return STOP_OK;
+}
+
 enum stop tb_find(struct cpu *cpu, struct tb **out)
 {
-	struct tb_cache *c = cpu->tbs;
-	u32 bits = c->salt & (TBM_MODE | TBM_SLOW);
+	u32 bits = cpu->tbs->salt & (TBM_MODE | TBM_SLOW);
 	struct fetch f;
-	struct tb *tb, **link;
 
 	TRY(fetch_start(cpu, cpu->rip, &f));
 	cpu->stat_tb_lookup++;
-	for (link = &c->hash[tb_hash(f.gpa, bits)]; (tb = *link); link = &tb->hash_next) {
-		if (tb->gpa.v != f.gpa.v || tb->mode_bits != bits || tb->len > f.left)
-			continue;
-		if (tb->hva == f.hva && tb_same(tb) && second_page_same(cpu, tb))
-			break;
-		*link = tb->hash_next; /* stale: the code has changed */
-		tb = NULL;
-		break;
-	}
-	if (!tb)
-		TRY(build(cpu, &f, bits, &tb));
-	*out = tb;
-	return STOP_OK;
+	*out = find_hashed(cpu, &f, bits);
+	if (!*out)
+		return build(cpu, &f, bits, out);
+	return OPT_BLOCKS ? STOP_OK : redecode(cpu, &f, *out);
 }

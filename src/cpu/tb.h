@@ -12,9 +12,10 @@
 #ifndef ANYKVM_TB_H
 #define ANYKVM_TB_H
 
+#include "base/hard.h"
 #include "cpu/cpu.h"
 
-#define TB_MAX_INSNS 32
+#define TB_MAX_INSNS (OPT_BLOCKS ? 32 : 1)
 #define JC_BITS	     12
 #define JC_SIZE	     (1u << JC_BITS)
 

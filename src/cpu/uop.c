@@ -105,7 +105,7 @@ void uop_select(struct cpu *cpu, struct uop *u, const struct insn *i, u32 mode_b
 
 	u->fn = NULL;
 	u->len = i->len;
-	if ((i->flags & INSN_MEM) && !set_memory(u, i))
+	if (((i->flags & INSN_MEM) && !set_memory(u, i)) || !OPT_UOPS)
 		mode_bits |= TBM_SLOW;
 	if (!(mode_bits & TBM_SLOW)) {
 		u->fn = uop_alu(&c, u);

@@ -60,7 +60,7 @@ static u64 sti(struct cpu *cpu, const struct uop *u, u64 fl)
 
 	if (unlikely(cpu->cpl || (cpu->request & REQ_IRQ)))
 		return uop_slow(cpu, u, fl);
-	tb = CHAIN && u[1].fn == uop_end ? jc_lookup(cpu, rip) : NULL;
+	tb = OPT_CHAIN && u[1].fn == uop_end ? jc_lookup(cpu, rip) : NULL;
 	if (unlikely(!tb))
 		return uop_slow(cpu, u, fl);
 	set_if(cpu, true);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hard.h"
 #include "emul/emul_impl.h"
 
 static enum emul_gpa_mode mode_from(const char *s)
@@ -188,7 +189,7 @@ static enum emul_result wait_for_user(struct emul *em, struct cpu *cpu)
 	return park(em, cpu);
 }
 
-static enum emul_result run_pass(struct emul *em, struct cpu *cpu)
+enum stop emul_pass(struct emul *em, struct cpu *cpu, bool *failed_replay)
 {
 	struct pending *rec = em->pending;
 	struct env_exit e;
@@ -203,7 +204,28 @@ static enum emul_result run_pass(struct emul *em, struct cpu *cpu)
 	stop = em->exec(cpu, &rec->insn, &e.env);
 	if (stop != STOP_OK && stop != STOP_LEAVE)
 		set_shadow(cpu, rec->shadow, rec->shadow_ss);
-	switch (stop) {
+	*failed_replay = e.failed_replay;
+	return stop;
+}
+
+/* The same, replayed in the self-checking build. */
+static enum stop checked_pass(struct emul *em, struct cpu *cpu, bool *failed_replay)
+{
+	struct cpu entry;
+	enum stop stop;
+
+	selfcheck_copy(&entry, cpu);
+	stop = emul_pass(em, cpu, failed_replay);
+	selfcheck_replay(em, cpu, &entry, stop);
+	return stop;
+}
+
+static enum emul_result run_pass(struct emul *em, struct cpu *cpu)
+{
+	struct pending *rec = em->pending;
+	bool failed_replay;
+
+	switch ((HARD ? checked_pass : emul_pass)(em, cpu, &failed_replay)) {
 	case STOP_OK:
 		return finish(em, cpu, EMUL_DONE);
 	case STOP_LEAVE:
@@ -220,7 +242,7 @@ static enum emul_result run_pass(struct emul *em, struct cpu *cpu)
 		break;
 	}
 	/* new registers that lead elsewhere are user space's wish: the operation is dropped */
-	if (e.failed_replay && rec->moved) {
+	if (failed_replay && rec->moved) {
 		emul_drop(em);
 		return EMUL_RESTART;
 	}
@@ -239,7 +261,7 @@ enum emul_result emul_run(
 	return run_pass(em, cpu);
 }
 
-enum emul_result emul_complete(struct emul *em, struct cpu *cpu, const void *reply)
+static enum emul_result complete(struct emul *em, struct cpu *cpu, const void *reply)
 {
 	struct pending *rec = em->pending;
 	struct log_entry *l = &rec->log[rec->cur];
@@ -268,6 +290,18 @@ enum emul_result emul_complete(struct emul *em, struct cpu *cpu, const void *rep
 	if (!deliver(em, cpu))
 		return park(em, cpu);
 	return rec->finished ? conclude(em, cpu) : run_pass(em, cpu);
+}
+
+enum emul_result emul_complete(struct emul *em, struct cpu *cpu, const void *reply)
+{
+	u64 walks = HARD ? selfcheck_walks(cpu) : 0;
+	enum emul_result r;
+
+	cpu->completing = true;
+	r = complete(em, cpu, reply);
+	cpu->completing = false;
+	hard_check(em->mode == EMUL_GPA_OFF || em->pending->moved || selfcheck_walks(cpu) == walks);
+	return r;
 }
 
 /* ---- messages */

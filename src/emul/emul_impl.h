@@ -6,6 +6,7 @@
  *   pending.c     the record: what one instruction has asked for and what it got
  *   env_exit.c    struct env_ops on top of both
  *   emul.c        emul_run, emul_complete: passes over the handler
+ *   selfcheck.c   what the self-checking build does around a pass
  */
 #ifndef ANYKVM_EMUL_IMPL_H
 #define ANYKVM_EMUL_IMPL_H
@@ -99,6 +100,9 @@ struct env_exit {
 	bool failed_replay; /* the handler asked for something that is not in the log */
 };
 
+/* One pass over the handler, from the entry registers. */
+MUSTCHECK enum stop emul_pass(struct emul *em, struct cpu *cpu, bool *failed_replay);
+
 bool emul_is_string_io(const struct insn *i); /* INS, OUTS */
 void env_exit_init(struct env_exit *e, struct emul *em, struct cpu *cpu);
 
@@ -150,8 +154,13 @@ static inline void bytes_copy(void *to, const void *from, u32 n)
 		__builtin_memcpy(to, from, n);
 }
 
-/* Copy to or from guest RAM; aligned 2, 4 and 8 bytes in one access (SDM 3A 9.1.1). */
-void ram_copy(void *to, const void *from, u32 n);
+/* ---- selfcheck.c ---- */
+
+void selfcheck_copy(struct cpu *to, const struct cpu *from);
+/* The pass that started at `entry` has ended in `stop`: do it again, nothing may differ. */
+void selfcheck_replay(struct emul *em, struct cpu *cpu, const struct cpu *entry, enum stop stop);
+u64 selfcheck_walks(const struct cpu *cpu);
+
 /* Guest RAM at [g, g+n) has just been written through hva. */
 void ram_written(struct cpu *cpu, gpa_t g, const u8 *hva, u32 n);
 

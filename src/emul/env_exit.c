@@ -12,6 +12,7 @@
 
 #include <string.h>
 
+#include "base/hard.h"
 #include "cpu/debug.h"
 
 static struct env_exit *to_env_exit(struct env *e)
@@ -169,6 +170,8 @@ static bool begin_direct(struct env_exit *e, struct access *a, struct log_entry 
 		return false;
 	hva = part_hva(cpu, l, 0, a->need);
 	if (!hva)
+		return false;
+	if (!OPT_DIRECT && !e->env.locked)
 		return false;
 	pending_walk(e->em, cpu, l, 0);
 	mem_mark_dirty(cpu->mmu.slots, l->gpa[0]);
@@ -353,7 +356,7 @@ static bool exit_next_iteration(struct env *env)
 	struct env_exit *e = to_env_exit(env);
 	struct cpu *cpu = env->cpu;
 
-	if (pending_undelivered(e->rec) >= 0 || cpu->mmu.epoch != e->rec->epoch)
+	if (!OPT_BULK || pending_undelivered(e->rec) >= 0 || cpu->mmu.epoch != e->rec->epoch)
 		return false;
 	if (cpu->request & (cpu->request_mask | REQ_KICK | REQ_FLUSH | REQ_EVENT))
 		return false;
@@ -377,7 +380,7 @@ void env_exit_init(struct env_exit *e, struct emul *em, struct cpu *cpu)
 	e->env.cpu = cpu;
 	e->env.ops = &exit_ops;
 	e->env.nr_pending = 0;
-	e->env.rest = false;
+	e->env.rest = e->env.locked = false;
 	e->env.outs_batch = em->outs_batch;
 	e->em = em;
 	e->rec = em->pending;

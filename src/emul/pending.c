@@ -50,20 +50,6 @@ int pending_undelivered(const struct pending *rec)
 	return -1;
 }
 
-void ram_copy(void *to, const void *from, u32 n)
-{
-	bool aligned = !(((uintptr_t)to | (uintptr_t)from) & (n - 1));
-
-	if (n == 8 && aligned)
-		*(volatile u64 *)to = *(const volatile u64 *)from;
-	else if (n == 4 && aligned)
-		*(volatile u32 *)to = *(const volatile u32 *)from;
-	else if (n == 2 && aligned)
-		*(volatile u16 *)to = *(const volatile u16 *)from;
-	else
-		memcpy(to, from, n);
-}
-
 void ram_written(struct cpu *cpu, gpa_t g, const u8 *hva, u32 n)
 {
 	mem_mark_dirty(cpu->mmu.slots, g);

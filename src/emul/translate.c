@@ -6,6 +6,7 @@
  */
 #include "emul/emul_impl.h"
 
+#include "base/hard.h"
 #include "base/log.h"
 
 enum xlat_match xlat_match(
@@ -135,7 +136,7 @@ enum stop emul_translate(struct env_exit *e, const struct xlat_want *w, gpa_t *o
 	if (m != XLAT_HIT)
 		return walk(e, w, WALK_DATA, out);
 	trace(e, w, *out, k < e->rec->nr_hints ? "fault" : "record");
-	if (em->mode == EMUL_GPA_VERIFY && k < e->rec->nr_hints)
+	if ((HARD || em->mode == EMUL_GPA_VERIFY) && k < e->rec->nr_hints)
 		return verify(e, w, *out);
 	return STOP_OK;
 }

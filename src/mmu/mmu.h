@@ -30,7 +30,7 @@ enum walk_class {
 	WALK_DATA,   /* exit-time emulator, data operand: the seed's number */
 	WALK_PROVE,  /* exit-time emulator, proof made ahead of the access */
 	WALK_SYSTEM, /* descriptor tables, IDT, TSS */
-	WALK_VERIFY, /* ANYKVM_GPA=verify and HARD cross-checks */
+	WALK_VERIFY, /* ANYKVM_GPA=verify and HARD cross-checks: sets no A/D bits */
 	WALK_DEBUG,  /* KVM_TRANSLATE, messages: sets no A/D bits, not a guest access */
 	NR_WALK_CLASSES,
 };
@@ -101,6 +101,7 @@ struct tlb {
 	struct tlb_hot hot[TLB_SIZE];
 	struct tlb_info info[TLB_SIZE];
 	bool used; /* something was filled since the last flush */
+	u16 last;  /* entry filled last: the only one in the self-checking build */
 	u64 large_regions; /* bit hash(1G region): it may have entries that are `large` */
 };
 
@@ -162,7 +163,7 @@ void mmu_unwatch_writes(struct mmu *mmu, gpa_t page);
  * Walk the guest's page tables for one access inside one page (gva..gva+len must not cross).
  * The only function that reads guest page-table entries; counts one walk of class c if
  * paging is on. need: MMU_R, MMU_W|MMU_R or MMU_X. Sets A, and D if need has W, atomically
- * (never for WALK_DEBUG). MMU_OK: *out is complete (rights: all that the tables grant for
+ * (never for WALK_DEBUG and WALK_VERIFY). MMU_OK: *out is complete (rights: all that the tables grant for
  * attr; W only if D is set now). A table without RAM behind it is a not-present fault; a table in
  * read-only memory works, its A/D bits stay. No TLB is read or written.
  */

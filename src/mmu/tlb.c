@@ -19,15 +19,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hard.h"
 #include "mmu/walk.h"
 #include "x86/bits.h"
-
-/* In the self-checking build the TLB holds one entry, and no access passes by it. */
-#ifdef HARD
-enum { TLB_IS_HARD = 1 };
-#else
-enum { TLB_IS_HARD = 0 };
-#endif
 
 /* Bits that change what a walk finds; all others of these registers do not matter here. */
 #define CR0_RULES  (CR0_PG | CR0_WP)
@@ -56,6 +50,7 @@ static void tlb_clear(struct tlb *t)
 	memset(t->info, 0, sizeof(t->info));
 	t->hot[0].tag_r = t->hot[0].tag_w = t->info[0].tag = tag_none(0);
 	t->large_regions = 0;
+	t->last = 0;
 	t->used = false;
 }
 
@@ -230,8 +225,9 @@ static void tlb_fill(struct mmu *mmu, struct tlb *t, const struct walk *w)
 	struct tlb_hot *hot = &t->hot[i];
 	u8 *hva;
 
-	if (TLB_IS_HARD)
-		tlb_clear(t);
+	if (!OPT_TLB)
+		entry_clear(t, t->last);
+	t->last = i;
 	slot = memslot_find(mmu->slots, gpa(frame));
 	hva = mem_hva(mmu->slots, gpa(frame), PAGE_SIZE, false);
 
@@ -242,7 +238,7 @@ static void tlb_fill(struct mmu *mmu, struct tlb *t, const struct walk *w)
 	info->large = w->large;
 	info->has_ram = !hva ? 0 : slot->flags & MEM_READONLY ? TLB_RAM_R : TLB_RAM_R | TLB_RAM_W;
 	hot->delta = (u64)(uintptr_t)hva - page;
-	hot->tag_r = hva && w->rights & MMU_R && !TLB_IS_HARD ? page : tag_none(i);
+	hot->tag_r = hva && w->rights & MMU_R && OPT_TLB ? page : tag_none(i);
 	hot->tag_w = tag_none(i);
 	if (w->large)
 		t->large_regions |= region_bit(page);
@@ -257,9 +253,26 @@ static bool tlb_allow_write(struct mmu *mmu, struct tlb *t, unsigned int i)
 	if (!(t->info[i].has_ram & TLB_RAM_W))
 		return false;
 	mem_mark_dirty(mmu->slots, frame);
-	if (!TLB_IS_HARD && !(mmu->watched && mmu->watched(mmu->opaque, frame)))
+	if (OPT_TLB && !(mmu->watched && mmu->watched(mmu->opaque, frame)))
 		t->hot[i].tag_w = t->info[i].tag;
 	return true;
+}
+
+/*
+ * Self-checking build: what an entry says must still be what the tables say. A guest that takes
+ * rights away or moves a page flushes before it goes on there; more rights than we know are fine.
+ */
+static void entry_check(struct mmu *mmu, const struct tlb_info *info, enum mmu_attr attr)
+{
+	struct walk w = {
+		.gva = gva(info->tag),
+		.need = info->rights,
+		.attr = attr,
+		.class = WALK_VERIFY,
+	};
+	enum mmu_status st = walk_run(mmu, &w);
+
+	hard_check(st == MMU_OK && w.gpa.v == info->gpa);
 }
 
 enum mmu_status mmu_translate(struct mmu *mmu, gva_t gva, u16 len, u8 need, enum mmu_attr attr,
@@ -279,6 +292,8 @@ enum mmu_status mmu_translate(struct mmu *mmu, gva_t gva, u16 len, u8 need, enum
 		}
 		tlb_fill(mmu, t, &w);
 	}
+	if (HARD)
+		entry_check(mmu, info, attr);
 
 	*out = (struct xlat){.gva = gva,
 		.gpa = gpa(info->gpa | (gva.v & ~PAGE_MASK)),

@@ -11,13 +11,8 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "base/hard.h"
 #include "mmu/mmu_fake.h"
-
-#ifdef HARD
-static const bool hard = true;
-#else
-static const bool hard = false;
-#endif
 
 #define VA 0x345000ull
 
@@ -119,8 +114,8 @@ static void inline_hit(void **state)
 
 		MAP(va[i], 0x7000, PTE_W);
 		assert_ptr_equal(touch(va[i] + 0x123, RW), f.ram + 0x7123);
-		assert_int_equal(hit_r(va[i], 8, MMU_KERNEL), !hard);
-		assert_int_equal(hit_w(va[i] + 0xff8, 8, MMU_KERNEL), !hard);
+		assert_int_equal(hit_r(va[i], 8, MMU_KERNEL), OPT_TLB);
+		assert_int_equal(hit_w(va[i] + 0xff8, 8, MMU_KERNEL), OPT_TLB);
 		assert_false(hit_r(va[i] + 0xff9, 8, MMU_KERNEL)); /* would cross */
 		assert_false(hit_w(va[i] + 0xfff, 2, MMU_KERNEL));
 		assert_false(hit_r(va[i] ^ 0x8000, 1, MMU_KERNEL));
@@ -175,7 +170,7 @@ static void no_ram(void **state)
 		assert_ptr_equal(touch(VA + 0x1000, MMU_X), f.ram + 0x7000);
 	}
 	assert_walks(2);
-	assert_int_equal(hit_r(VA + 0x1000, 1, MMU_KERNEL), !hard);
+	assert_int_equal(hit_r(VA + 0x1000, 1, MMU_KERNEL), OPT_TLB);
 	assert_false(hit_w(VA + 0x1000, 1, MMU_KERNEL));
 }
 
@@ -196,7 +191,7 @@ static void faults(void **state)
 	assert_int_equal(err, PF_P | PF_W);
 	assert_int_equal(mmu_translate(&f.mmu, gva(BIT(47)), 1, RW, MMU_KERNEL, WALK_CPU, &x, &hva,
 				 &err), MMU_NONCANON);
-	assert_int_equal(hit_r(VA, 1, MMU_KERNEL), !hard);
+	assert_int_equal(hit_r(VA, 1, MMU_KERNEL), OPT_TLB);
 	assert_false(hit_w(VA, 1, MMU_KERNEL));
 }
 
@@ -218,7 +213,7 @@ static void paging_off_is_cached(void **state)
 	(void)state;
 	fake_mode(&f, FAKE_OFF);
 	assert_ptr_equal(touch(0x7123, RW), f.ram + 0x7123);
-	assert_int_equal(hit_w(0x7123, 4, MMU_KERNEL), !hard);
+	assert_int_equal(hit_w(0x7123, 4, MMU_KERNEL), OPT_TLB);
 	assert_null(touch(0xfffffff0, MMU_X));
 	assert_walks(0);
 }
@@ -238,13 +233,13 @@ static void watch(void **state)
 	assert_non_null(touch(VA, RW));
 	assert_non_null(touch(VA + 0x1000, RW));
 	assert_non_null(touch_as(VA + 0x2000, RW, MMU_KERNEL_AC));
-	assert_int_equal(hit_w(VA, 1, MMU_KERNEL), !hard);
+	assert_int_equal(hit_w(VA, 1, MMU_KERNEL), OPT_TLB);
 	mmu_unwatch_writes(&f.mmu, gpa(0x7000));
 	assert_false(hit_w(VA, 1, MMU_KERNEL) || hit_w(VA + 0x1000, 1, MMU_KERNEL));
-	assert_int_equal(hit_w(VA + 0x2000, 1, MMU_KERNEL_AC), !hard);
+	assert_int_equal(hit_w(VA + 0x2000, 1, MMU_KERNEL_AC), OPT_TLB);
 	assert_walks(3);
 	touch(VA, RW);
-	assert_int_equal(walks(), hard ? 4 : 3);
+	assert_int_equal(walks(), !OPT_TLB ? 4 : 3);
 }
 
 static void dirty_log(void **state)
@@ -261,14 +256,14 @@ static void dirty_log(void **state)
 	assert_int_equal(n, sizeof(map));
 	assert_int_equal(map[0], 0); /* tables are above page 63 */
 	touch(VA, RW);
-	assert_int_equal(hit_w(VA, 1, MMU_KERNEL), !hard);
+	assert_int_equal(hit_w(VA, 1, MMU_KERNEL), OPT_TLB);
 	n = mem_get_dirty(f.mmu.mem, 0, 0, map, true);
 	assert_int_equal(map[0], BIT(7));
 
 	epoch = f.mmu.epoch;
 	mmu_flush_writes(&f.mmu);
 	assert_false(hit_w(VA, 1, MMU_KERNEL));
-	assert_int_equal(hit_r(VA, 1, MMU_KERNEL), !hard);
+	assert_int_equal(hit_r(VA, 1, MMU_KERNEL), OPT_TLB);
 	assert_int_equal(f.mmu.epoch, epoch); /* translations are still true */
 	touch(VA, RW);
 	n = mem_get_dirty(f.mmu.mem, 0, 0, map, true);
@@ -297,7 +292,7 @@ static void assert_kept(const char *what, bool small, bool large, bool global)
 {
 	const bool kept[NR_PAGES] = {small, large, global};
 
-	for (int k = 0; k < NR_PAGES && !hard; k++) {
+	for (int k = 0; k < NR_PAGES && OPT_TLB; k++) {
 		for (int a = 0; a < NR_MMU_ATTRS; a++) {
 			u64 before = walks();
 
@@ -405,7 +400,7 @@ static void flush_large_twice(void **state)
 		touch(b + 0x7000, RW);
 		mmu_flush_page(&f.mmu, gva(a + 0x3fffffff));
 		assert_false(hit_r(a + 0x5000, 1, MMU_KERNEL));
-		assert_int_equal(hit_r(b + 0x7000, 1, MMU_KERNEL), !hard);
+		assert_int_equal(hit_r(b + 0x7000, 1, MMU_KERNEL), OPT_TLB);
 		mmu_flush_page(&f.mmu, gva(b));
 		assert_false(hit_r(b + 0x7000, 1, MMU_KERNEL));
 	}

@@ -280,6 +280,12 @@ static bool trail_mark(const struct mmu *mmu, const struct shape *s, const struc
 
 /* ---- the walk */
 
+/* A walk that only looks: it changes nothing. */
+static bool walk_is_look(u8 class)
+{
+	return class == WALK_DEBUG || class == WALK_VERIFY;
+}
+
 static enum mmu_status walk_tables(struct mmu *mmu, struct walk *w)
 {
 	const struct paging *p = &mmu->paging;
@@ -305,7 +311,7 @@ static enum mmu_status walk_tables(struct mmu *mmu, struct walk *w)
 		dirty = t.entry[t.n - 1] & PTE_D;
 		if (likely(t.and & PTE_A && (dirty || !write)))
 			break;
-	} while (w->class != WALK_DEBUG && !trail_mark(mmu, &s, &t, write));
+	} while (!walk_is_look(w->class) && !trail_mark(mmu, &s, &t, write));
 
 	if (!dirty && !write)
 		w->rights &= ~MMU_W;

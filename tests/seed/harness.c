@@ -340,6 +340,7 @@ void seed_run(struct seed *s)
 			note_end(s);
 			return;
 		case LEAVE_KICK:
+		case LEAVE_NONE:
 			break;
 		default:
 			note(s, "LEAVE%d%s%s", g->exit.reason, g->exit.why ? ":" : "",
