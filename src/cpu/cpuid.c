@@ -4,6 +4,7 @@
  * that follow the processor's state; and features[], which gates instructions.
  */
 #include "cpu/system.h"
+#include "cpu/tb.h"
 
 #include <cpuid.h>
 #include <string.h>
@@ -62,7 +63,7 @@ static const struct {
 	[CPUF_LAHF64] = {0x80000001, 0, ECX, 0},
 	[CPUF_SVM] = {0x80000001, 0, ECX, 2},
 	[CPUF_LZCNT] = {0x80000001, 0, ECX, 5},
-	[CPUF_PREFETCHW] = {0x80000001, 0, ECX, 8},
+	[CPUF_PREFETCHW] = {0x80000001, 0, EDX, 29}, /* LM will do (APM 3 "PREFETCHW") */
 	[CPUF_SYSCALL] = {0x80000001, 0, EDX, 11},
 	[CPUF_RDTSCP] = {0x80000001, 0, EDX, 27},
 };
@@ -125,6 +126,8 @@ void cpu_set_features(struct cpu *cpu)
 		cpu->features[f] = cpu->nr_cpuid ? table_feature(cpu, f) : host_feature(f);
 	if (cpu->mmu.paging.maxphyaddr != cpu_maxphyaddr(cpu))
 		cpu_update_paging(cpu, false);
+	if (cpu->tbs)
+		tb_flush_all(cpu); /* blocks were decoded for the old ones */
 }
 
 /* ---- the instruction's answer ---- */

@@ -66,12 +66,38 @@ u64 uop_end(struct cpu *cpu, const struct uop *u, u64 fl)
 
 /* ---- the loop ---- */
 
+static u32 new_cs_id(struct tb_cache *c)
+{
+	if (++c->cs_ids >> CS_ID_BITS) {
+		memset(c->jc, 0, sizeof(c->jc));
+		memset(c->cs, 0, sizeof(c->cs));
+		c->cs_ids = 1;
+	}
+	return c->cs_ids;
+}
+
+static u64 cs_id(const struct cpu *cpu)
+{
+	const struct segment *cs = &cpu->seg[SEG_CS];
+	unsigned int k = (cs->base >> 4 ^ cs->base >> 8 ^ cs->base >> 12) % CS_SLOTS;
+	struct tb_cache *c = cpu->tbs;
+
+	if (cpu->mode == MODE_64)
+		return 0;
+	if (!c->cs[k].id || c->cs[k].base != cs->base || c->cs[k].limit != cs->limit) {
+		c->cs[k].id = new_cs_id(c);
+		c->cs[k].base = cs->base;
+		c->cs[k].limit = cs->limit;
+	}
+	return c->cs[k].id;
+}
+
 /* What the jump cache's entries and the blocks depend on besides rip. */
 static u64 current_salt(const struct cpu *cpu)
 {
 	bool ac = (cpu->cr0 & CR0_AM) && (cpu->eflags & EFL_AC) && cpu->cpl == 3;
 
-	return (u64)cpu->mmu.epoch << 8 | cpu->mode | (ac ? TBM_SLOW : 0) |
+	return cs_id(cpu) << 40 | (u64)cpu->mmu.epoch << 8 | cpu->mode | (ac ? TBM_SLOW : 0) |
 		(cpu->cpl == 3 ? TBM_USER : 0);
 }
 
@@ -91,6 +117,7 @@ static enum stop run_block(struct cpu *cpu)
 	struct tb_cache *c = cpu->tbs;
 	struct jc_entry *j = &c->jc[jc_index(cpu->rip)];
 	u64 old_salt = c->salt;
+	enum stop stop;
 	struct tb *tb;
 
 	c->salt = current_salt(cpu);
@@ -101,7 +128,10 @@ static enum stop run_block(struct cpu *cpu)
 		*j = (struct jc_entry){cpu->rip, c->salt, tb};
 	}
 	fill_link(cpu, tb, old_salt);
-	return enter_tb(cpu, tb, cpu->rip, cpu->fl);
+	c->in_thread = true;
+	stop = enter_tb(cpu, tb, cpu->rip, cpu->fl);
+	c->in_thread = false;
+	return stop;
 }
 
 /* One instruction with everything that can be pending around it (TF, shadow, breakpoints). */

@@ -27,6 +27,9 @@ GUEST(div_zero, "xor %ecx, %ecx; mov $1, %eax; div %ecx; hlt")
 GUEST(no_ram, "mov $0x40000000, %rbx; mov 0x10(%rbx), %eax; hlt")
 GUEST(port, "mov $0x3f8, %dx; mov $0x41, %al; out %al, %dx; hlt")
 
+GUEST(counts, "mov $0x50, %ebx; tzcnt %ebx, %eax; lzcnt %ebx, %edx; lzcnt 2f(%rip), %rsi; hlt; "
+	      "2: .quad 0x100000000")
+
 static void run_to_hlt(struct guest *g)
 {
 	assert_int_equal(guest_run(g), LEAVE_HLT);
@@ -42,6 +45,74 @@ static void counts_and_chains(void **state)
 	assert_int_equal(g->cpu.regs[GPR_RAX], 500500);
 	assert_int_equal(g->cpu.rip, CODE + (sum_end - sum_code));
 	assert_int_equal(g->cpu.insns, 2 + 3000 + 1);
+	guest_destroy(g);
+}
+
+static void count_bits(bool has, u64 rax, u64 rdx, u64 rsi)
+{
+	struct guest *g = guest_create();
+
+	g->cpu.features[CPUF_BMI1] = g->cpu.features[CPUF_LZCNT] = has;
+	guest_load(g, counts);
+	run_to_hlt(g);
+	assert_int_equal(g->cpu.regs[GPR_RAX], rax);
+	assert_int_equal(g->cpu.regs[GPR_RDX], rdx);
+	assert_int_equal(g->cpu.regs[GPR_RSI], rsi);
+	guest_destroy(g);
+}
+
+/* Linux's find_bit uses F3 0F BC on every processor: without BMI1 it is BSF. */
+static void counts_without_cpuid_are_scans(void **state)
+{
+	(void)state;
+	count_bits(false, 4, 6, 32);
+	if (__builtin_cpu_supports("bmi") && __builtin_cpu_supports("lzcnt"))
+		count_bits(true, 4, 25, 31);
+}
+
+GUEST(prefetchw, "mov $0x100000, %ebx; prefetchw (%rbx); mov $7, %eax; hlt")
+
+/* Linux uses it on every 64-bit processor, QEMU's qemu64 has LM but not the bit of its own. */
+static void prefetchw_needs_only_long_mode(void **state)
+{
+	struct cpuid_entry table[] = {
+		{.leaf = 0, .eax = 1},
+		{.leaf = 1, .edx = ~0u},
+		{.leaf = 0x80000000, .eax = 0x80000001},
+		{.leaf = 0x80000001, .edx = BIT(29)},
+	};
+	struct guest *g = guest_create();
+
+	(void)state;
+	g->cpu.cpuid = table;
+	g->cpu.nr_cpuid = ARRAY_SIZE(table);
+	cpu_set_features(&g->cpu);
+	guest_load(g, prefetchw);
+	run_to_hlt(g);
+	assert_int_equal(g->cpu.regs[GPR_RAX], 7);
+	guest_destroy(g);
+}
+
+GUEST(far_from, ".code16; inc %bx; cmp $5, %bx; jae 1f; ljmp $0x2000, $0; 1: hlt; .code64")
+GUEST(far_to, ".code16; mov $7, %ax; hlt; .code64")
+
+/* Two code segments, one offset: the jump cache must not take one for the other. */
+static void code_segments_are_told_apart(void **state)
+{
+	struct guest *g = guest_create();
+	struct segment *cs = &g->cpu.seg[SEG_CS];
+
+	(void)state;
+	memcpy(g->ram + CODE, far_from_code, far_from_end - far_from_code);
+	memcpy(g->ram + 0x20000, far_to_code, far_to_end - far_to_code);
+	cpu_reset(&g->cpu, false);
+	cs->sel = CODE >> 4;
+	cs->base = CODE;
+	g->cpu.rip = 0;
+	cpu_update_paging(&g->cpu, false);
+	run_to_hlt(g);
+	assert_int_equal(g->cpu.regs[GPR_RBX], 1);
+	assert_int_equal(g->cpu.regs[GPR_RAX], 7);
 	guest_destroy(g);
 }
 
@@ -218,6 +289,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(counts_and_chains),
 		cmocka_unit_test(calls_and_returns),
+		cmocka_unit_test(code_segments_are_told_apart),
+		cmocka_unit_test(prefetchw_needs_only_long_mode),
+		cmocka_unit_test(counts_without_cpuid_are_scans),
 		cmocka_unit_test(flags_are_the_hosts),
 		cmocka_unit_test(memory_operands),
 		cmocka_unit_test(strings_by_the_page),

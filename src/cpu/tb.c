@@ -15,6 +15,7 @@
 #define HASH_BITS  16
 #define HASH_SIZE  (1u << HASH_BITS)
 #define ARENA_SIZE (96ul << 20)
+#define MAX_INSN   15 /* bytes: SDM 2A 2.3.11 */
 #define TB_MAX_SIZE \
 	(sizeof(struct tb) + (TB_MAX_INSNS + 1) * (sizeof(struct uop) + sizeof(struct insn)) + 64 * 8)
 
@@ -154,6 +155,34 @@ static enum stop fetch_start(struct cpu *cpu, u64 rip, struct fetch *f)
 	return STOP_OK;
 }
 
+/*
+ * TZCNT and LZCNT are BSF and BSR where CPUID does not have them: their F3 is ignored then
+ * (SDM 2A "BSF", 2A "LZCNT").
+ */
+static void without_counts(const struct cpu *cpu, struct insn *i)
+{
+	static const u8 bsf[MAX_INSN] = {0x0f, 0xbc, 0xc0}, bsr[MAX_INSN] = {0x0f, 0xbd, 0xc0};
+	unsigned int op = insn_op(i);
+	struct insn old;
+
+	if (op == OP_TZCNT ? cpu->features[CPUF_BMI1] : op != OP_LZCNT || cpu->features[CPUF_LZCNT])
+		return;
+	if (insn_decode(&old, MODE_64, op == OP_TZCNT ? bsf : bsr, MAX_INSN) != DECODE_OK)
+		return;
+	i->row = old.row;
+	i->flags &= ~(3u << INSN_PP_SHIFT);
+}
+
+static enum decode_result decode(
+	const struct cpu *cpu, struct insn *out, const u8 *bytes, unsigned int n)
+{
+	enum decode_result r = insn_decode(out, cpu->mode, bytes, n);
+
+	if (r == DECODE_OK)
+		without_counts(cpu, out);
+	return r;
+}
+
 static enum stop decode_fault(struct cpu *cpu, enum decode_result r)
 {
 	return r == DECODE_LONG ? cpu_gp(cpu, 0) : cpu_ud(cpu);
@@ -174,7 +203,7 @@ static enum stop fetch_crossing(
 	TRY(fetch_start(cpu, cpu->mode == MODE_64 ? rip + n1 : (u32)(rip + n1), second));
 	n2 = MIN(second->left, 15 - n1);
 	memcpy(bytes + n1, second->hva, n2);
-	r = insn_decode(out, cpu->mode, bytes, n1 + n2);
+	r = decode(cpu, out, bytes, n1 + n2);
 	if (r == DECODE_MORE)
 		return cpu_gp(cpu, 0); /* the segment ends inside the instruction */
 	return r == DECODE_OK ? STOP_OK : decode_fault(cpu, r);
@@ -186,7 +215,7 @@ enum stop tb_fetch_one(struct cpu *cpu, struct insn *out)
 	enum decode_result r;
 
 	TRY(fetch_start(cpu, cpu->rip, &f));
-	r = insn_decode(out, cpu->mode, f.hva, MIN(f.left, 15u));
+	r = decode(cpu, out, f.hva, MIN(f.left, (u32)MAX_INSN));
 	if (r == DECODE_MORE)
 		return fetch_crossing(cpu, cpu->rip, &f, out, &second);
 	return r == DECODE_OK ? STOP_OK : decode_fault(cpu, r);
@@ -228,7 +257,7 @@ static enum stop decode_block(struct cpu *cpu, const struct fetch *f, struct bui
 	memcpy(b->bytes, f->hva, left);
 	for (b->n = b->len = 0; b->n < TB_MAX_INSNS && b->len < left; b->n++) {
 		i = &b->insn[b->n];
-		r = insn_decode(i, cpu->mode, b->bytes + b->len, MIN(left - b->len, 15u));
+		r = decode(cpu, i, b->bytes + b->len, MIN(left - b->len, (u32)MAX_INSN));
 		if (r != DECODE_OK)
 			break;
 		b->off[b->n] = b->len;

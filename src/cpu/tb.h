@@ -79,12 +79,25 @@ struct jc_entry {
 	struct tb *tb;
 };
 
+/*
+ * Outside 64-bit mode rip is an offset into CS: each (base, limit) has a number of its own,
+ * forgotten when another one takes its place here. 0 is 64-bit mode.
+ */
+#define CS_SLOTS   16
+#define CS_ID_BITS 24
+
 struct tb_cache {
-	u64 salt; /* mmu epoch << 8 | TBM_* in force */
+	u64 salt; /* number of CS << 40 | mmu epoch << 8 | TBM_* in force */
+	struct {
+		u64 base;
+		u32 limit, id;
+	} cs[CS_SLOTS];
+	u32 cs_ids; /* given so far */
 	struct tb *cur; /* block whose instruction is in the slow path */
 	struct tb **link; /* slot of the branch that missed: takes the block found next */
 	u64 link_rip;
 	bool written;	/* a store hit the block being run */
+	bool in_thread; /* handlers run: cpu->rip is stale unless cur is set */
 	u32 native_generation; /* of the thunks that the blocks point at */
 	struct jc_entry jc[JC_SIZE];
 	struct tb **hash;
