@@ -23,7 +23,8 @@ LDFLAGS  += -pthread $(if $(SAN),-fsanitize=$(SAN))
 export UBSAN_OPTIONS ?= halt_on_error=1:print_stacktrace=1
 export TSAN_OPTIONS  ?= suppressions=$(CURDIR)/tests/tsan.supp
 
-LIB_SRC  := $(filter-out %_test.c,$(wildcard src/*/*.c))
+LIB_SRC  := $(filter-out %_test.c src/shim/%,$(wildcard src/*/*.c))
+SHIM_SRC := $(filter-out %_test.c,$(wildcard src/shim/*.c))
 UNIT_SRC := $(wildcard src/*/*_test.c vmm/*_test.c)
 VMM_SRC  := $(filter-out %_test.c,$(wildcard vmm/*.c))
 CMD_SRC  := $(strip $(wildcard tools/*.c) $(VMM_SRC))
@@ -33,7 +34,7 @@ LIB_UNIT := $(filter $B/src/%,$(UNIT))
 VMM_UNIT := $(filter $B/vmm/%,$(UNIT))
 
 .PHONY: all
-all: $B/libanykvm.a $B/libanykvm.so $(if $(CMD_SRC),$B/anykvm)
+all: $B/libanykvm.a $B/libanykvm.so $B/libanykvm-preload.so $(if $(CMD_SRC),$B/anykvm)
 
 $B/%.o: %.c
 	$(call say,CC,$<)
@@ -47,6 +48,13 @@ $B/libanykvm.a: $(call OBJ,$(LIB_SRC))
 $B/libanykvm.so: $(call OBJ,$(LIB_SRC))
 	$(call say,LD,$@)
 	$(Q)$(CC) -shared -Wl,-soname,libanykvm.so.0 $(LDFLAGS) -o $@ $^
+
+# For `anykvm PROGRAM`. Separate, so that linking libanykvm hooks nothing. The library's own calls
+# of what it hooks are wrapped: they go to libc (src/shim/wrap.c).
+$B/libanykvm-preload.so: $(call OBJ,$(LIB_SRC) $(SHIM_SRC))
+	$(call say,LD,$@)
+	$(Q)$(CC) -shared $(foreach f,open ioctl mmap munmap close read,-Wl$(comma)--wrap=$f) \
+		$(LDFLAGS) -o $@ $^
 
 # The archive that programs link: one object in which only the public names are left.
 # $B/libanykvm.a keeps all names, for the unit tests.
@@ -77,7 +85,7 @@ check-unit: $(UNIT)
 -include $(wildcard tests/*/*.mk bench/*.mk)
 
 # All that must hold before a commit; closes with `N passed, N failed`.
-CHECKS := check-unit check-api check-boot check-seed check-decode-slice
+CHECKS := check-unit check-api check-boot check-seed check-decode-slice check-shim
 .PHONY: check
 check: all examples deps shape
 	$(Q)scripts/check.sh $(CHECKS)
@@ -108,6 +116,7 @@ install: all
 	$(Q)install -m 644 include/anykvm.h $(DESTDIR)$(PREFIX)/include/
 	$(Q)install -m 644 $B/lib/libanykvm.a $(DESTDIR)$(PREFIX)/lib/
 	$(Q)install -m 755 $B/libanykvm.so $(DESTDIR)$(PREFIX)/lib/libanykvm.so.$(VERSION)
+	$(Q)install -m 755 $B/libanykvm-preload.so $(DESTDIR)$(PREFIX)/lib/
 	$(Q)ln -sf libanykvm.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libanykvm.so.0
 	$(Q)ln -sf libanykvm.so.0 $(DESTDIR)$(PREFIX)/lib/libanykvm.so
 	$(Q)sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' anykvm.pc.in \

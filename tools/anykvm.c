@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
-/* The command `anykvm`: finds the subcommand and hands over. */
+/* The command `anykvm`: finds the subcommand and hands over; any other word is a program to run. */
 #include <stdio.h>
 #include <string.h>
 
 #include "../vmm/vmm.h"
+#include "launch.h"
 
 static void help(FILE *to)
 {
-	fputs("usage: anykvm boot --kernel FILE [OPTION...]   boot a Linux kernel\n"
+	fputs("usage: anykvm PROGRAM [ARGUMENT...]            run a program that uses /dev/kvm\n"
+	      "       anykvm boot --kernel FILE [OPTION...]   boot a Linux kernel\n"
 	      "       anykvm --version                        print the version\n"
 	      "       anykvm --help                           print this\n"
 	      "See anykvm SUBCOMMAND --help, and anykvm(1).\n", to);
@@ -48,6 +50,10 @@ int main(int argc, char **argv)
 	for (i = 0; i < sizeof(commands) / sizeof(*commands); i++)
 		if (!strcmp(argv[1], commands[i].name))
 			return commands[i].main(argc - 1, argv + 1);
-	vmm_error("unknown command %s (see anykvm --help)", argv[1]);
+	if (!strcmp(argv[1], "--") && argc > 2)
+		return launch(argv + 2);
+	if (argv[1][0] != '-')
+		return launch(argv + 1);
+	vmm_error("unknown option %s (see anykvm --help)", argv[1]);
 	return STATUS_USAGE;
 }

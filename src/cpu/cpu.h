@@ -82,6 +82,7 @@ struct desc_table {
 #define FI_PF 0x0400u
 #define FI_CF 0x0100u
 #define FI_OF 0x0001u
+#define FI_ONE 0x0200u
 
 /* Bits of cpu->request: atomic; set by anyone, cleared by the owner. */
 #define REQ_KICK   BIT(0) /* leave cpu_run at once (immediate_exit, signal, slots changed) */
@@ -257,6 +258,19 @@ void cpu_cpuid(struct cpu *cpu, u32 leaf, u32 subleaf, u32 out[4]);
 void cpu_run(struct cpu *cpu, struct cpu_exit *exit);
 MUSTCHECK int cpu_attach(struct cpu *cpu); /* allocate caches, take the memory snapshot: 0 or -ENOMEM */
 void cpu_detach(struct cpu *cpu);
+
+/*
+ * The host stopped this thread at an access to guest memory, maybe inside cpu_run. Finds the
+ * guest instruction that did it: cpu->rip is its address, and all before it is done. false:
+ * it cannot be found; the processor's state is lost. The thread must not go on in cpu_run.
+ * Async-signal-safe.
+ */
+struct host_regs {
+	u64 gpr[16]; /* RAX RCX RDX RBX RSP RBP RSI RDI R8.. */
+	u64 rip, eflags;
+	u64 addr; /* what could not be accessed */
+};
+MUSTCHECK bool cpu_stopped_by_host(struct cpu *cpu, const struct host_regs *r);
 
 /*
  * Execute one decoded instruction in environment e: checks of CPUID, CPL, mode, FPU

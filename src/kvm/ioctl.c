@@ -173,6 +173,8 @@ PUBLIC void *anykvm_mmap(void *addr, size_t len, int prot, int flags, int fd, of
 		p = map_vcpu(container_of(o, struct vcpu, obj), addr, len, prot, flags, fd, off);
 	else
 		errno = ENODEV;
+	if (p != MAP_FAILED)
+		object_note_mapping(p, len);
 	object_put(o);
 	return p;
 }
@@ -181,14 +183,18 @@ PUBLIC int anykvm_munmap(void *addr, size_t len)
 {
 	int r = munmap(addr, len);
 
-	object_sweep();
+	if (object_may_be_mapped(addr, len))
+		object_sweep();
 	return r;
 }
 
 PUBLIC int anykvm_close(int fd)
 {
 	struct object *o = object_find(fd);
-	int r = close(fd);
+	int r;
+
+	object_fd_forget(fd);
+	r = close(fd);
 
 	if (o) {
 		object_reap(o);

@@ -10,4 +10,11 @@
 /* A signal handler of the program is running on this thread. Async-signal-safe. */
 void vcpu_note_signal(void);
 
+/*
+ * SIGSEGV or SIGBUS at `addr` on this thread. true: it is guest memory that KVM_RUN's own code
+ * touched; *context (ucontext_t) has been changed so that KVM_RUN ends with EFAULT when the
+ * handler returns. false: not ours, nothing has changed. Async-signal-safe.
+ */
+bool vcpu_memory_fault(void *addr, void *context);
+
 #endif

@@ -17,12 +17,71 @@
 static struct {
 	pthread_mutex_t lock;
 	struct object *bucket[64];
+	u32 nr;		 /* atomic: published objects */
+	u32 nr_lingering; /* atomic */
+	u64 seen[1024];	 /* atomic: bit n: descriptor n may be ours */
+	u64 map_start, map_end; /* atomic */
 } table = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static struct object **bucket_of(ino_t ino)
 {
 	return &table.bucket[ino % ARRAY_SIZE(table.bucket)];
 }
+
+bool object_any(void)
+{
+	return __atomic_load_n(&table.nr, __ATOMIC_RELAXED);
+}
+
+static u64 *seen_word(int fd)
+{
+	return fd >= 0 && (size_t)fd / 64 < ARRAY_SIZE(table.seen) ? &table.seen[fd / 64] : NULL;
+}
+
+bool object_fd_seen(int fd)
+{
+	const u64 *w = seen_word(fd);
+
+	if (!w)
+		return fd >= 0 && object_any();
+	return __atomic_load_n(w, __ATOMIC_RELAXED) >> (fd % 64) & 1;
+}
+
+static void fd_note(int fd)
+{
+	u64 *w = seen_word(fd);
+
+	if (w && !object_fd_seen(fd))
+		__atomic_fetch_or(w, BIT(fd % 64), __ATOMIC_RELAXED);
+}
+
+void object_fd_forget(int fd)
+{
+	u64 *w = seen_word(fd);
+
+	if (w && object_fd_seen(fd))
+		__atomic_fetch_and(w, ~BIT(fd % 64), __ATOMIC_RELAXED);
+}
+
+void object_note_mapping(const void *addr, size_t len)
+{
+	u64 start = (u64)addr, end = start + len;
+
+	pthread_mutex_lock(&table.lock);
+	if (!table.map_end || start < table.map_start)
+		__atomic_store_n(&table.map_start, start, __ATOMIC_RELAXED);
+	if (end > table.map_end)
+		__atomic_store_n(&table.map_end, end, __ATOMIC_RELAXED);
+	pthread_mutex_unlock(&table.lock);
+}
+
+bool object_may_be_mapped(const void *addr, size_t len)
+{
+	return (u64)addr < __atomic_load_n(&table.map_end, __ATOMIC_RELAXED) &&
+	       (u64)addr + len > __atomic_load_n(&table.map_start, __ATOMIC_RELAXED);
+}
+
+/* ---- life */
 
 int fd_reopen(int fd, int flags)
 {
@@ -107,8 +166,10 @@ int object_open(struct object *o, int flags)
 		o->next = *b;
 		*b = o;
 		o->published = true;
+		__atomic_fetch_add(&table.nr, 1, __ATOMIC_RELAXED);
 	}
 	pthread_mutex_unlock(&table.lock);
+	fd_note(fd);
 	return fd;
 }
 
@@ -126,6 +187,8 @@ struct object *object_find(int fd)
 	if (o)
 		o->refs++;
 	pthread_mutex_unlock(&table.lock);
+	if (o)
+		fd_note(fd);
 	return o;
 }
 
@@ -160,6 +223,14 @@ static bool unused(const struct object *o)
 	return errno != EAGAIN; /* no leases here: take it for the last */
 }
 
+/* Under the table's lock. */
+static void set_lingering(struct object *o, bool on)
+{
+	if (o->lingering != on)
+		__atomic_fetch_add(&table.nr_lingering, on ? 1 : -1, __ATOMIC_RELAXED);
+	o->lingering = on;
+}
+
 void object_reap(struct object *o)
 {
 	bool drop = false, last;
@@ -169,7 +240,7 @@ void object_reap(struct object *o)
 		return;
 	last = unused(o);
 	pthread_mutex_lock(&table.lock);
-	o->lingering = !last;
+	set_lingering(o, !last && !o->closed);
 	if (last && o->published && !o->closed) {
 		struct object **b = bucket_of(o->ino);
 
@@ -177,6 +248,7 @@ void object_reap(struct object *o)
 			b = &(*b)->next;
 		*b = o->next;
 		o->closed = drop = true;
+		__atomic_fetch_sub(&table.nr, 1, __ATOMIC_RELAXED);
 	}
 	pthread_mutex_unlock(&table.lock);
 	if (drop)
@@ -188,6 +260,8 @@ void object_sweep(void)
 	struct object *found[64];
 	size_t n = 0;
 
+	if (!__atomic_load_n(&table.nr_lingering, __ATOMIC_RELAXED))
+		return;
 	pthread_mutex_lock(&table.lock);
 	for (size_t i = 0; i < ARRAY_SIZE(table.bucket); i++)
 		for (struct object *o = table.bucket[i]; o; o = o->next)

@@ -64,6 +64,19 @@ void object_reap(struct object *o);
 /* The same for all objects that were not reaped when one of their descriptors was closed. */
 void object_sweep(void);
 
+/*
+ * For an interposer, cheap: does any object exist (false also when one has just been made in
+ * another thread)? Is fd a number that was handed out or seen in a call since its last close?
+ * A duplicate that no call has seen yet is missed; object_sweep finds what its close left.
+ */
+bool object_any(void);
+bool object_fd_seen(int fd);
+void object_fd_forget(int fd);
+
+/* Clients' mappings lie inside one range, which only grows: [addr, addr + len) is one; may it touch one? */
+void object_note_mapping(const void *addr, size_t len);
+bool object_may_be_mapped(const void *addr, size_t len);
+
 /* Re-open a description of the file behind fd, or -errno. */
 int fd_reopen(int fd, int flags);
 

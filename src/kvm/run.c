@@ -528,8 +528,12 @@ static void post_run(struct vcpu *v)
 
 static int enter_and_run(struct vcpu *v, bool wanted)
 {
-	int r = vcpu_enter(v);
+	int r;
 
+	fault_prepare(v);
+	if (_setjmp(v->fault_exit))
+		return fault_finish(v);
+	r = vcpu_enter(v);
 	if (!r)
 		r = run_inside(v, wanted);
 	if (v->seq & 1)

@@ -32,6 +32,11 @@ void vcpu_set_running(struct vcpu *v)
 	running = v;
 }
 
+struct vcpu *vcpu_running(void)
+{
+	return running;
+}
+
 void vcpu_note_signal(void)
 {
 	struct vcpu *v = running;

@@ -10,6 +10,8 @@
 #include "emul/emul.h"
 #include "kvm/vm.h"
 
+#include <setjmp.h>
+
 #define VCPU_PAGES 3 /* kvm_run, port I/O data, coalesced ring */
 #define NR_MC_BANKS 32
 #define MCG_CAP_SUPPORTED (BIT(24) | BIT(8)) /* SER_P, CTL_P; the bank count is the client's */
@@ -83,6 +85,12 @@ struct vcpu {
 	u32 signalled;	/* a signal handler ran on the thread since KVM_RUN began */
 	int wake_fd;	/* eventfd; -1 until first needed */
 
+	/* a fault in guest memory: the way out of KVM_RUN (fault.c). Owner thread */
+	jmp_buf fault_exit;
+	u32 host_mxcsr;
+	u16 host_fcw;
+	bool fault_lost; /* the instruction could not be found */
+
 	struct vcpu_stats {
 		u64 exits, signal_exits, irq_window_exits, halt_exits, halt_wakeup, halt_wait_ns;
 		u64 hypercalls, irq_injections, nmi_injections, request_irq_exits;
@@ -119,8 +127,13 @@ int vcpu_run(struct vcpu *v);
 int vcpu_wait(struct vcpu *v, bool (*ready)(struct vcpu *v)); /* 0 or -EINTR */
 bool vcpu_interrupted(struct vcpu *v);
 void vcpu_set_running(struct vcpu *v); /* this thread is in KVM_RUN of v; NULL: of none */
+struct vcpu *vcpu_running(void);
 void vcpu_watch(struct vcpu *v);
 void vm_watch_fire(struct irq_timer *t);
+
+/* fault.c: remember what KVM_RUN's host state must be; tidy up after a fault: -EFAULT */
+void fault_prepare(struct vcpu *v);
+int fault_finish(struct vcpu *v);
 
 /* Is there an interrupt or event that ends a wait? Owner. */
 bool vcpu_has_interrupt(struct vcpu *v);

@@ -68,7 +68,7 @@ long=$(head -c 2048 /dev/zero | tr '\0' x)
 # the checks themselves pass, so that each failure below has one cause
 wrong "all files good" 1 "/dev/null is not a KVM device" --initrd "$dir/initrd"
 
-expect "unknown command" 2 "unknown command frob" frob
+expect "unknown command" 127 "no such program or subcommand" frob-no-such
 expect "unknown option" 2 "unknown option --frob" boot --frob
 expect "missing argument" 2 "--kernel needs an argument" boot --kernel
 expect "no kernel option" 2 "--kernel FILE is missing" boot
