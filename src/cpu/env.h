@@ -81,6 +81,7 @@ struct env {
 	const struct env_ops *ops;
 	struct access *pending[ENV_ACCESSES]; /* mapped since the last barrier */
 	u8 nr_pending;
+	bool exact;	 /* devices may see the accesses: stack frames go item by item */
 	bool outs_batch; /* OUTS with REP may move several elements in one pio */
 	bool rest;	 /* what is mapped now goes on where the access before ended: one access
 			    of the instruction (set by env_read, env_write for long ones) */

@@ -163,6 +163,7 @@ void env_cpu_init(struct env_cpu *e, struct cpu *cpu, struct fault *fault)
 	e->env.ops = &cpu_env_ops;
 	e->env.nr_pending = 0;
 	e->env.outs_batch = e->env.locked = false;
+	e->env.exact = false;
 	e->fault = fault;
 	fault->stage = FAULT_NONE;
 	fault->n = 0;

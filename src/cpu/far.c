@@ -69,7 +69,7 @@ static enum stop push_params(struct cpu *cpu, struct env *e, struct frame *f, u3
 	struct stack s = stack_current(cpu);
 	u8 raw[31 * 4];
 
-	TRY(stack_read(e, &s, 0, count * size, raw));
+	TRY(stack_read(e, &s, 0, count * size, size, raw));
 	f->len += count * size;
 	memcpy(f->bytes + FRAME_MAX - f->len, raw, count * size);
 	return STOP_OK;
@@ -180,7 +180,7 @@ static enum stop pop_pair(struct env *e, const struct stack *s, u32 above, u8 si
 {
 	u8 raw[16];
 
-	TRY(stack_read(e, s, above, 2 * size, raw));
+	TRY(stack_read(e, s, above, 2 * size, size, raw));
 	*off = *sel = 0;
 	memcpy(off, raw, size);
 	memcpy(sel, raw + size, 2);

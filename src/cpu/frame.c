@@ -35,6 +35,7 @@ u64 stack_add(const struct stack *s, s64 by)
 void frame_push(struct frame *f, u64 v, u32 size)
 {
 	f->len += size;
+	f->size = size;
 	memcpy(f->bytes + FRAME_MAX - f->len, &v, size);
 }
 
@@ -47,21 +48,33 @@ static u32 piece(const struct stack *s, u64 ea, u32 left)
 	return to_wrap < left - 1 ? (u32)to_wrap + 1 : left;
 }
 
-enum stop frame_map(struct env *e, const struct stack *s, struct frame *f)
+/* Prove bytes [from, to) of the frame. */
+static enum stop map_bytes(struct env *e, const struct stack *s, struct frame *f, u32 from, u32 to)
 {
 	u64 ea, linear;
-	u32 done, n;
+	u32 n;
 
-	f->sp = stack_add(s, -(s64)f->len);
-	f->nr = 0;
-	for (done = 0; done < f->len; done += n) {
-		ea = (f->sp + done) & s->mask;
-		n = piece(s, ea, f->len - done);
+	for (; from < to; from += n) {
+		ea = (f->sp + from) & s->mask;
+		n = piece(s, ea, to - from);
 		TRY(seg_check(e->cpu, &s->ss, true, s->m64, ea, n, MMU_W, s->error, &linear));
 		if (f->nr == ARRAY_SIZE(f->a))
 			return cpu_fail(e->cpu, "stack frame wraps more than once");
+		f->at[f->nr] = from;
 		TRY(env_map_linear(e, &f->a[f->nr++], gva(linear), n, MMU_W, s->attr));
 	}
+	return STOP_OK;
+}
+
+/* Topmost first, as it is pushed; in one piece where nobody can see the difference. */
+enum stop frame_map(struct env *e, const struct stack *s, struct frame *f)
+{
+	u32 size = e->exact && f->len <= f->size * ARRAY_SIZE(f->a) ? f->size : f->len;
+
+	f->sp = stack_add(s, -(s64)f->len);
+	f->nr = 0;
+	for (u32 to = f->len; to; to -= size)
+		TRY(map_bytes(e, s, f, to - size, to));
 	return STOP_OK;
 }
 
@@ -70,14 +83,13 @@ enum stop frame_store(struct env *e, struct frame *f)
 	const u8 *from = f->bytes + FRAME_MAX - f->len;
 
 	for (u32 k = 0; k < f->nr; k++) {
-		memcpy(f->a[k].p, from, f->a[k].len);
-		from += f->a[k].len;
+		memcpy(f->a[k].p, from + f->at[k], f->a[k].len);
 		TRY(env_flush(e, &f->a[k]));
 	}
 	return STOP_OK;
 }
 
-enum stop stack_read(struct env *e, const struct stack *s, u32 above, u32 n, void *out)
+enum stop stack_read(struct env *e, const struct stack *s, u32 above, u32 n, u32 size, void *out)
 {
 	struct access a;
 	u64 ea, linear;
@@ -85,7 +97,7 @@ enum stop stack_read(struct env *e, const struct stack *s, u32 above, u32 n, voi
 
 	for (done = 0; done < n; done += k) {
 		ea = (s->sp + above + done) & s->mask;
-		k = piece(s, ea, n - done);
+		k = piece(s, ea, e->exact ? size : n - done);
 		TRY(seg_check(e->cpu, &s->ss, true, s->m64, ea, k, MMU_R, s->error, &linear));
 		TRY(env_map_linear(e, &a, gva(linear), k, MMU_R, s->attr));
 		TRY(env_begin(e));

@@ -17,19 +17,25 @@ static u64 item(const u8 *p, unsigned int k, unsigned int size)
 	return v;
 }
 
-static enum stop pop_frame(struct env *e, const struct stack *s, u8 osz, unsigned int n,
-	struct iret_frame *f)
+static enum stop pop_frame(struct env *e, const struct stack *s, u8 osz, struct iret_frame *f)
 {
-	u8 raw[40];
+	u8 raw[24];
 
-	TRY(stack_read(e, s, 0, n * osz, raw));
+	TRY(stack_read(e, s, 0, 3 * osz, osz, raw));
 	f->rip = item(raw, 0, osz);
 	f->cs = item(raw, 1, osz);
 	f->eflags = item(raw, 2, osz);
-	if (n == 5) {
-		f->rsp = item(raw, 3, osz);
-		f->ss = item(raw, 4, osz);
-	}
+	return STOP_OK;
+}
+
+/* The rest of it, if the return is to an outer level, or from 64-bit mode. */
+static enum stop pop_outer(struct env *e, const struct stack *s, u8 osz, struct iret_frame *f)
+{
+	u8 raw[16];
+
+	TRY(stack_read(e, s, 3 * osz, 2 * osz, osz, raw));
+	f->rsp = item(raw, 0, osz);
+	f->ss = item(raw, 1, osz);
 	return STOP_OK;
 }
 
@@ -62,7 +68,7 @@ static enum stop iret_real(struct cpu *cpu, struct env *e, u8 osz)
 			return cpu_gp(cpu, 0);
 		mask &= ~EFL_IOPL;
 	}
-	TRY(pop_frame(e, &s, osz, 3, &f));
+	TRY(pop_frame(e, &s, osz, &f));
 	if (f.rip > cpu->seg[SEG_CS].limit)
 		return cpu_gp(cpu, 0);
 
@@ -82,7 +88,7 @@ static enum stop iret_to_v86(struct cpu *cpu, struct env *e, const struct stack 
 	static const u8 order[] = {SEG_SS, SEG_ES, SEG_DS, SEG_FS, SEG_GS};
 	u32 rest[6];
 
-	TRY(stack_read(e, s, 12, sizeof(rest), rest));
+	TRY(stack_read(e, s, 12, sizeof(rest), 4, rest));
 	if (f->rip > 0xffff)
 		return cpu_gp(cpu, 0);
 
@@ -135,7 +141,9 @@ static enum stop iret_prot(struct cpu *cpu, struct env *e, u8 osz)
 	struct iret_frame f;
 	u64 rsp;
 
-	TRY(pop_frame(e, &s, osz, m64 ? 5 : 3, &f));
+	TRY(pop_frame(e, &s, osz, &f));
+	if (m64)
+		TRY(pop_outer(e, &s, osz, &f));
 	if (!m64 && osz == 4 && (f.eflags & EFL_VM) && !cpu->cpl && !cpu->long_mode)
 		return iret_to_v86(cpu, e, &s, &f);
 	TRY(cs_prepare(e, f.cs, CS_RETURN, &cs));
@@ -145,7 +153,7 @@ static enum stop iret_prot(struct cpu *cpu, struct env *e, u8 osz)
 		return STOP_OK;
 	}
 	if (!m64)
-		TRY(pop_frame(e, &s, osz, 5, &f));
+		TRY(pop_outer(e, &s, osz, &f));
 	TRY(ss_prepare_return(e, f.ss, SEL_RPL(f.cs), cs_is_64(cpu, &cs), &ss));
 	rsp = return_rsp(cpu, &cs, &ss, f.rsp);
 	commit_return(cpu, &f, &cs, &ss, rsp, osz);

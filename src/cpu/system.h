@@ -115,10 +115,11 @@ struct stack {
 #define FRAME_MAX 160 /* a 32-bit call gate: 31 parameters, SS ESP CS EIP */
 struct frame {
 	u8 bytes[FRAME_MAX]; /* filled downwards from the end */
-	u32 len;
+	u32 len, size;	     /* of all, of one item */
 	u64 sp; /* new stack pointer, after frame_map */
 	u32 nr;
-	struct access a[4];
+	u32 at[5]; /* offset of each access in the frame */
+	struct access a[5];
 };
 
 /* The stack in use. */
@@ -131,8 +132,9 @@ void frame_push(struct frame *f, u64 v, u32 size);
 MUSTCHECK enum stop frame_map(struct env *e, const struct stack *s, struct frame *f);
 /* After env_begin: write it. */
 MUSTCHECK enum stop frame_store(struct env *e, struct frame *f);
-/* Read n bytes at s->sp + above. */
-MUSTCHECK enum stop stack_read(struct env *e, const struct stack *s, u32 above, u32 n, void *out);
+/* Read n bytes, items of `size`, at s->sp + above. */
+MUSTCHECK enum stop stack_read(
+	struct env *e, const struct stack *s, u32 above, u32 n, u32 size, void *out);
 /* s->sp + by under the mask; bits above it are those of s->sp. */
 u64 stack_add(const struct stack *s, s64 by);
 
