@@ -115,16 +115,32 @@ enum stop exec_pop(struct cpu *cpu, const struct insn *i, struct env *e)
 	return STOP_OK;
 }
 
+/*
+ * The pushes before one that faults are made, and RSP stays: so do the host's AMD processors, and
+ * so it must look where the stack is a device (C34).
+ */
 enum stop exec_pusha(struct cpu *cpu, const struct insn *i, struct env *e)
 {
+	enum stop stop = STOP_OK;
+	struct exception exc;
 	struct access a[8];
+	unsigned int n;
 
-	for (unsigned int k = 0; k < 8; k++)
-		TRY(stack_map_push(e, &a[k], k * i->osz, i->osz));
+	for (n = 0; n < 8 && !stop; n++)
+		stop = stack_map_push(e, &a[n], n * i->osz, i->osz);
+	if (stop)
+		n--;
+	if (stop && (stop != STOP_EXC || !n))
+		return stop;
+	exc = cpu->exc;
 	TRY(env_begin(e));
-	for (unsigned int k = 0; k < 8; k++) {
+	for (unsigned int k = 0; k < n; k++) {
 		access_set(&a[k], cpu->regs[k]);
 		TRY(env_flush(e, &a[k]));
+	}
+	if (stop) {
+		cpu->exc = exc;
+		return stop;
 	}
 	stack_move(cpu, -8 * (s64)i->osz);
 	return STOP_OK;

@@ -3,73 +3,31 @@
  * Small real-mode guests through the public API: exits and their completion, signals,
  * memslots that change under a running guest, lifetimes. --device runs them on a host's KVM.
  */
-#include "api.h"
+#include "machine.h"
 
 #include <dirent.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
-#include <time.h>
 
 #define RAM  0x8000 /* guest RAM from 0; above is nothing: MMIO in a real-mode segment */
 #define CODE 0x1000
 
-struct machine {
-	int vm, vcpu;
-	uint8_t *ram;
-	struct kvm_run *run;
-};
-
-static int sys;
-
 static void machine_make(struct machine *m, bool irqchip, const void *code, size_t n)
 {
-	struct kvm_userspace_memory_region r = {.memory_size = RAM};
-	struct kvm_regs regs = {.rip = CODE, .rflags = 2, .rsp = 0x800};
 	struct kvm_sregs s;
 
-	m->ram = mmap(NULL, RAM, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	machine_create(m, RAM, irqchip);
 	memcpy(m->ram + CODE, code, n);
-	m->vm = must(api->ioctl(sys, KVM_CREATE_VM, 0), "CREATE_VM");
-	r.userspace_addr = (uint64_t)m->ram;
-	must(api->ioctl(m->vm, KVM_SET_USER_MEMORY_REGION, &r), "memory");
-	if (irqchip)
-		must(api->ioctl(m->vm, KVM_CREATE_IRQCHIP, 0), "CREATE_IRQCHIP");
-	m->vcpu = must(api->ioctl(m->vm, KVM_CREATE_VCPU, 0), "CREATE_VCPU");
-	m->run = api->mmap(NULL, 12288, PROT_READ | PROT_WRITE, MAP_SHARED, m->vcpu, 0);
-	must(m->run == MAP_FAILED ? -1 : 0, "mmap");
-	must(api->ioctl(m->vcpu, KVM_GET_SREGS, &s), "GET_SREGS");
+	s = sregs_of(m);
 	s.cs.base = s.cs.selector = 0;
-	must(api->ioctl(m->vcpu, KVM_SET_SREGS, &s), "SET_SREGS");
-	must(api->ioctl(m->vcpu, KVM_SET_REGS, &regs), "SET_REGS");
+	set_sregs(m, &s);
+	set_regs(m, &(struct kvm_regs){.rip = CODE, .rflags = 2, .rsp = 0x800});
 }
 
 static void machine_open(struct machine *m, const void *code, size_t n)
 {
 	machine_make(m, false, code, n);
-}
-
-static void machine_close(struct machine *m)
-{
-	api->munmap(m->run, 12288);
-	api->close(m->vcpu);
-	api->close(m->vm);
-	munmap(m->ram, RAM);
-}
-
-static int vcpu_run(struct machine *m)
-{
-	int r = api->ioctl(m->vcpu, KVM_RUN, 0);
-
-	return r < 0 ? -errno : r;
-}
-
-static struct kvm_regs regs_of(struct machine *m)
-{
-	struct kvm_regs r;
-
-	must(api->ioctl(m->vcpu, KVM_GET_REGS, &r), "GET_REGS");
-	return r;
 }
 
 /* KVM_RUN must return 0 with this exit. */
@@ -94,11 +52,6 @@ static void test_hlt(void)
 	RUN_TO(&m, "hlt again", KVM_EXIT_HLT);
 	CHECK_EQ("hlt again: rip", regs_of(&m).rip, CODE + 2);
 	machine_close(&m);
-}
-
-static uint8_t *io_data(struct machine *m)
-{
-	return (uint8_t *)m->run + m->run->io.data_offset;
 }
 
 static void test_port(void)
@@ -241,18 +194,6 @@ static void on_signal(int sig)
 {
 	(void)sig;
 	current->run->immediate_exit = 1;
-}
-
-static void sleep_ms(int ms)
-{
-	struct timespec t = {ms / 1000, ms % 1000 * 1000000l};
-
-	nanosleep(&t, NULL);
-}
-
-static void *run_thread(void *arg)
-{
-	return (void *)(long)vcpu_run(arg);
 }
 
 static void test_signal(void)
@@ -407,6 +348,7 @@ static void test_lifetime(void)
 	RUN_TO(&m, "lifetime: duplicate", KVM_EXIT_HLT);
 	CHECK_EQ("lifetime: GET_REGS", api->ioctl(copy, KVM_GET_REGS, &r), 0);
 	api->close(copy);
+	api->close(m.sys);
 	CHECK_EQ("lifetime: mapping", m.run->exit_reason, KVM_EXIT_HLT);
 	api->munmap(m.run, 12288);
 	munmap(m.ram, RAM);
@@ -428,29 +370,6 @@ static void test_sync_regs(void)
 	CHECK_EQ("sync: rax", m.run->s.regs.regs.rax, 42);
 	CHECK_EQ("sync: dirty is cleared", m.run->kvm_dirty_regs, 0);
 	machine_close(&m);
-}
-
-static uint64_t stat_value(int fd, const char *name)
-{
-	struct kvm_stats_header h;
-	uint64_t v = ~0ull;
-
-	if (pread(fd, &h, sizeof(h), 0) != sizeof(h))
-		return v;
-	for (uint32_t i = 0; i < h.num_desc; i++) {
-		struct {
-			struct kvm_stats_desc d;
-			char name[256];
-		} d = {0};
-		size_t size = sizeof(d.d) + h.name_size;
-
-		if (pread(fd, &d, size, h.desc_offset + i * size) != (ssize_t)size ||
-		    strcmp(d.name, name))
-			continue;
-		if (pread(fd, &v, 8, h.data_offset + d.d.offset) != 8)
-			v = ~0ull;
-	}
-	return v;
 }
 
 static void test_stats(void)
@@ -510,7 +429,6 @@ static void (*const tests[])(void) = {
 int main(int argc, char **argv)
 {
 	api_args(argc, argv);
-	sys = must(api->open("/dev/kvm", O_RDWR | O_CLOEXEC), "open /dev/kvm");
 	for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
 		tests[i]();
 	return api_done();

@@ -3,10 +3,9 @@
  * System management mode through the public API: KVM_SMI, the second address space, RSM, SMBASE,
  * KVM_VCPU_EVENTS' smi, an INIT that waits. SDM 3C 31, APM 2 10; api.rst KVM_CAP_X86_SMM.
  */
-#include "api.h"
+#include "machine.h"
 
 #include <pthread.h>
-#include <time.h>
 
 #define RAM    0x8000
 #define CODE   0x1000
@@ -16,82 +15,30 @@
 #define HLT    0xf4
 #define MSR_SMBASE 0x9e
 
-struct machine {
-	int vm, vcpu;
-	uint8_t *ram, *smram;
-	struct kvm_run *run;
-};
-
-static int sys;
-
-static void set_slot(struct machine *m, uint32_t id, uint64_t at, uint64_t size, void *memory)
-{
-	struct kvm_userspace_memory_region r = {id, 0, at, size, (uint64_t)memory};
-
-	must(api->ioctl(m->vm, KVM_SET_USER_MEMORY_REGION, &r), "memory");
-}
-
-static void *pages(size_t size)
-{
-	return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-}
+static uint8_t *smram;
 
 /* Normal memory at 0, SMRAM at 0x30000 in the other space, and there the handler. */
-static void machine_open(struct machine *m, bool chip, const void *code, size_t n,
+static void open_all(struct machine *m, bool chip, const void *code, size_t n,
 			 const void *handler, size_t handler_n)
 {
-	struct kvm_regs regs = {.rip = CODE, .rflags = 2, .rsp = 0x800};
 	struct kvm_sregs s;
 
-	m->ram = pages(RAM);
-	m->smram = pages(SIZE);
+	machine_create(m, RAM, chip);
+	smram = pages(SIZE);
 	memcpy(m->ram + CODE, code, n);
-	memcpy(m->smram + ENTRY, handler, handler_n);
-	m->vm = must(api->ioctl(sys, KVM_CREATE_VM, 0), "CREATE_VM");
-	if (chip)
-		must(api->ioctl(m->vm, KVM_CREATE_IRQCHIP, 0), "CREATE_IRQCHIP");
-	set_slot(m, 0, 0, RAM, m->ram);
-	set_slot(m, 1 << 16, SMRAM, SIZE, m->smram);
-	m->vcpu = must(api->ioctl(m->vm, KVM_CREATE_VCPU, 0), "CREATE_VCPU");
-	m->run = api->mmap(NULL, 12288, PROT_READ | PROT_WRITE, MAP_SHARED, m->vcpu, 0);
-	must(m->run == MAP_FAILED ? -1 : 0, "mmap");
-	must(api->ioctl(m->vcpu, KVM_GET_SREGS, &s), "GET_SREGS");
+	memcpy(smram + ENTRY, handler, handler_n);
+	set_slot(m, 1 << 16, 0, SMRAM, SIZE, smram);
+	s = sregs_of(m);
 	s.cs.base = s.cs.selector = 0;
 	s.ds.base = 0xfee00000; /* the LAPIC, where there is one */
-	must(api->ioctl(m->vcpu, KVM_SET_SREGS, &s), "SET_SREGS");
-	must(api->ioctl(m->vcpu, KVM_SET_REGS, &regs), "SET_REGS");
+	set_sregs(m, &s);
+	set_regs(m, &(struct kvm_regs){.rip = CODE, .rflags = 2, .rsp = 0x800});
 }
 
-static void machine_close(struct machine *m)
+static void close_all(struct machine *m)
 {
-	api->munmap(m->run, 12288);
-	api->close(m->vcpu);
-	api->close(m->vm);
-	munmap(m->ram, RAM);
-	munmap(m->smram, SIZE);
-}
-
-static int vcpu_run(struct machine *m)
-{
-	int r = api->ioctl(m->vcpu, KVM_RUN, 0);
-
-	return r < 0 ? -errno : r;
-}
-
-static struct kvm_regs regs_of(struct machine *m)
-{
-	struct kvm_regs r;
-
-	must(api->ioctl(m->vcpu, KVM_GET_REGS, &r), "GET_REGS");
-	return r;
-}
-
-static struct kvm_vcpu_events events_of(struct machine *m)
-{
-	struct kvm_vcpu_events e;
-
-	must(api->ioctl(m->vcpu, KVM_GET_VCPU_EVENTS, &e), "GET_VCPU_EVENTS");
-	return e;
+	machine_close(m);
+	munmap(smram, SIZE);
 }
 
 static void set_smi(struct machine *m, bool smm, bool pending, bool latched_init)
@@ -124,11 +71,11 @@ static void smi(struct machine *m)
 #define RSM 0x0f, 0xaa
 #define OUT 0xe6, 0x10 /* out 0x10,al */
 
-static uint64_t saved(struct machine *m, unsigned int at)
+static uint64_t saved(unsigned int at)
 {
 	uint64_t v;
 
-	memcpy(&v, m->smram + at, 8);
+	memcpy(&v, smram + at, 8);
 	return v;
 }
 
@@ -137,7 +84,7 @@ static void test_round_trip(void)
 	struct machine m;
 
 	/* hlt; inc ax; hlt      mov al,0x77; out; rsm */
-	machine_open(&m, false, BYTES(HLT, 0x40, HLT), BYTES(0xb0, 0x77, OUT, RSM));
+	open_all(&m, false, BYTES(HLT, 0x40, HLT), BYTES(0xb0, 0x77, OUT, RSM));
 	RUN_TO(&m, "before", KVM_EXIT_HLT, 0);
 	smi(&m);
 	CHECK_EQ("pending", events_of(&m).smi.pending, 1);
@@ -146,13 +93,13 @@ static void test_round_trip(void)
 	CHECK_EQ("NMI blocked in SMM", events_of(&m).nmi.masked, 1);
 	CHECK_EQ("data", *((uint8_t *)m.run + m.run->io.data_offset), 0x77);
 	CHECK_EQ("rip", regs_of(&m).rip, ENTRY + 2);
-	CHECK_EQ("revision", (uint32_t)saved(&m, 0xfefc), 0x20064);
-	CHECK_EQ("saved rip", saved(&m, 0xff78), CODE + 1);
+	CHECK_EQ("revision", (uint32_t)saved(0xfefc), 0x20064);
+	CHECK_EQ("saved rip", saved(0xff78), CODE + 1);
 	RUN_TO(&m, "after", KVM_EXIT_HLT, 0);
 	CHECK_EQ("ax is the interrupted one's", regs_of(&m).rax, 1);
 	CHECK_EQ("rip", regs_of(&m).rip, CODE + 3);
 	CHECK_EQ("NMI unblocked", events_of(&m).nmi.masked, 0);
-	machine_close(&m);
+	close_all(&m);
 }
 
 /* The same address in two spaces: RAM here, nothing there, and the other way round. */
@@ -162,61 +109,40 @@ static void test_spaces(void)
 	uint8_t *both = pages(4096);
 
 	/* mov al,cs:[0x3000]; hlt      mov al,cs:[0x1000] (0x31000); mov al,es:[0x2000]; rsm */
-	machine_open(&m, false, BYTES(0x2e, 0xa0, 0x00, 0x30, HLT),
+	open_all(&m, false, BYTES(0x2e, 0xa0, 0x00, 0x30, HLT),
 		     BYTES(0x2e, 0xa0, 0x00, 0x10, OUT, 0x26, 0xa0, 0x00, 0x20, RSM));
 	m.ram[0x3000] = 0x11;
-	m.smram[0x1000] = 0x22;
+	smram[0x1000] = 0x22;
 	smi(&m);
 	RUN_TO(&m, "in SMM", KVM_EXIT_IO, 1);
 	CHECK_EQ("SMRAM", regs_of(&m).rax & 0xff, 0x22);
 	RUN_TO(&m, "normal memory is not there", KVM_EXIT_MMIO, 1);
 	CHECK_EQ("address", m.run->mmio.phys_addr, 0x2000);
-	set_slot(&m, 1 << 16 | 1, 0x2000, 4096, both);
+	set_slot(&m, 1 << 16 | 1, 0, 0x2000, 4096, both);
 	RUN_TO(&m, "outside", KVM_EXIT_HLT, 0);
 	CHECK_EQ("normal memory", regs_of(&m).rax & 0xff, 0x11);
-	set_slot(&m, 1 << 16 | 1, 0x2000, 0, both);
-	machine_close(&m);
+	set_slot(&m, 1 << 16 | 1, 0, 0x2000, 0, both);
+	close_all(&m);
 	munmap(both, 4096);
-}
-
-static uint64_t get_msr(struct machine *m, uint32_t index)
-{
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry e;
-	} a = {.head.nmsrs = 1, .e.index = index};
-
-	CHECK_EQ("GET_MSRS", api->ioctl(m->vcpu, KVM_GET_MSRS, &a), 1);
-	return a.e.data;
-}
-
-static void set_msr(struct machine *m, uint32_t index, uint64_t value)
-{
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry e;
-	} a = {.head.nmsrs = 1, .e = {.index = index, .data = value}};
-
-	CHECK_EQ("SET_MSRS", api->ioctl(m->vcpu, KVM_SET_MSRS, &a), 1);
 }
 
 static void test_smbase(void)
 {
 	struct machine m;
 
-	machine_open(&m, false, BYTES(HLT), BYTES(RSM));
+	open_all(&m, false, BYTES(HLT), BYTES(RSM));
 	CHECK_EQ("SMBASE after RESET", get_msr(&m, MSR_SMBASE), SMRAM);
 	set_msr(&m, MSR_SMBASE, 0x40000);
-	set_slot(&m, 1 << 16, SMRAM, 0, m.smram);
-	set_slot(&m, 1 << 16, 0x40000, SIZE, m.smram);
+	set_slot(&m, 1 << 16, 0, SMRAM, 0, smram);
+	set_slot(&m, 1 << 16, 0, 0x40000, SIZE, smram);
 	/* mov dword cs:[0xff00],0x50000 */
-	memcpy(m.smram + ENTRY, BYTES(OUT, 0x2e, 0x66, 0xc7, 0x06, 0x00, 0xff, 0, 0, 5, 0, RSM));
+	memcpy(smram + ENTRY, BYTES(OUT, 0x2e, 0x66, 0xc7, 0x06, 0x00, 0xff, 0, 0, 5, 0, RSM));
 	smi(&m);
 	RUN_TO(&m, "moved", KVM_EXIT_IO, 1);
 	RUN_TO(&m, "back", KVM_EXIT_HLT, 0);
 	CHECK_EQ("SMBASE by the handler", get_msr(&m, MSR_SMBASE), 0x50000);
 	CHECK_EQ("SMI_COUNT", get_msr(&m, 0x34), 1);
-	machine_close(&m);
+	close_all(&m);
 }
 
 static void test_events(void)
@@ -224,33 +150,23 @@ static void test_events(void)
 	struct machine m;
 	struct kvm_sregs s;
 
-	machine_open(&m, false, BYTES(HLT, HLT), BYTES(HLT, OUT, RSM));
+	open_all(&m, false, BYTES(HLT, HLT), BYTES(HLT, OUT, RSM));
 	set_smi(&m, false, true, false);
 	RUN_TO(&m, "pending SMI restored", KVM_EXIT_HLT, 1);
 	set_smi(&m, true, false, false); /* as it is */
 	RUN_TO(&m, "SMM restored", KVM_EXIT_IO, 1);
 	RUN_TO(&m, "RSM", KVM_EXIT_HLT, 0);
 	set_smi(&m, true, false, false);
-	must(api->ioctl(m.vcpu, KVM_GET_SREGS, &s), "GET_SREGS");
+	s = sregs_of(&m);
 	s.cs.base = SMRAM;
-	must(api->ioctl(m.vcpu, KVM_SET_SREGS, &s), "SET_SREGS");
-	must(api->ioctl(m.vcpu, KVM_SET_REGS, &(struct kvm_regs){.rip = ENTRY, .rflags = 2}), "SET_REGS");
+	set_sregs(&m, &s);
+	set_regs(&m, &(struct kvm_regs){.rip = ENTRY, .rflags = 2});
 	RUN_TO(&m, "code of the other space", KVM_EXIT_HLT, 1);
 	CHECK_EQ("rip", regs_of(&m).rip, ENTRY + 1);
-	machine_close(&m);
+	close_all(&m);
 }
 
 /* ---- with the interrupt chips */
-
-static void *run_thread(void *m)
-{
-	return (void *)(long)vcpu_run(m);
-}
-
-static void sleep_ms(int ms)
-{
-	nanosleep(&(struct timespec){0, ms * 1000000l}, NULL);
-}
 
 static void test_wakes(void)
 {
@@ -258,7 +174,7 @@ static void test_wakes(void)
 	pthread_t t;
 	void *r;
 
-	machine_open(&m, true, BYTES(0xfa, HLT, 0x40, OUT), BYTES(RSM)); /* cli; hlt; inc ax; out */
+	open_all(&m, true, BYTES(0xfa, HLT, 0x40, OUT), BYTES(RSM)); /* cli; hlt; inc ax; out */
 	pthread_create(&t, NULL, run_thread, &m);
 	sleep_ms(20);
 	/* another vCPU ioctl would wait for KVM_RUN: the SMI comes as an MSI would, by the APIC */
@@ -269,7 +185,7 @@ static void test_wakes(void)
 	CHECK_EQ("wakes from HLT", (long)r, 0);
 	CHECK_EQ("exit", m.run->exit_reason, KVM_EXIT_IO);
 	CHECK_EQ("ax", regs_of(&m).rax & 0xffff, 1);
-	machine_close(&m);
+	close_all(&m);
 }
 
 /* mov dword [0x300],n: the ICR of the APIC at DS */
@@ -279,11 +195,11 @@ static void test_ipi(void)
 {
 	struct machine m;
 
-	machine_open(&m, true, BYTES(ICR(0x4200), 0x40, OUT, HLT), BYTES(OUT, RSM));
+	open_all(&m, true, BYTES(ICR(0x4200), 0x40, OUT, HLT), BYTES(OUT, RSM));
 	RUN_TO(&m, "SMI by IPI", KVM_EXIT_IO, 1);
 	RUN_TO(&m, "goes on", KVM_EXIT_IO, 0);
 	CHECK_EQ("ax", regs_of(&m).rax & 0xffff, 1);
-	machine_close(&m);
+	close_all(&m);
 }
 
 static void test_latched_init(void)
@@ -292,7 +208,7 @@ static void test_latched_init(void)
 	struct kvm_sregs s;
 
 	/* In SMM the segments are flat: DS is not the APIC, so the handler only says that it is there. */
-	machine_open(&m, true, BYTES(OUT), BYTES(OUT, OUT, RSM));
+	open_all(&m, true, BYTES(OUT), BYTES(OUT, OUT, RSM));
 	smi(&m);
 	RUN_TO(&m, "handler", KVM_EXIT_IO, 1);
 	set_smi(&m, true, false, true);
@@ -302,10 +218,10 @@ static void test_latched_init(void)
 	/* after RSM: INIT, and the boot processor starts at the reset vector, which is no RAM */
 	CHECK_EQ("INIT taken: KVM_RUN", vcpu_run(&m), 0);
 	CHECK_EQ("INIT taken: exit", m.run->exit_reason, KVM_EXIT_INTERNAL_ERROR);
-	must(api->ioctl(m.vcpu, KVM_GET_SREGS, &s), "GET_SREGS");
+	s = sregs_of(&m);
 	CHECK_EQ("INIT taken: cs", s.cs.base, 0xffff0000);
 	CHECK_EQ("INIT taken: out of SMM", events_of(&m).smi.smm, 0);
-	machine_close(&m);
+	close_all(&m);
 }
 
 static void (*const tests[])(void) = {
@@ -315,7 +231,7 @@ static void (*const tests[])(void) = {
 
 int main(int argc, char **argv)
 {
-	int smm;
+	int smm, sys;
 
 	api_args(argc, argv);
 	sys = must(api->open("/dev/kvm", O_RDWR | O_CLOEXEC), "open /dev/kvm");
