@@ -114,6 +114,17 @@ static void io_commit(struct cpu *cpu, const struct insn *i, const struct io_str
 		cpu->next_rip = cpu->rip;
 }
 
+static void reverse(u8 *data, u32 count, unsigned int n)
+{
+	u8 *low = data, *high = data + (count - 1) * n, t[4];
+
+	for (; low < high; low += n, high -= n) {
+		memcpy(t, low, n);
+		memcpy(low, high, n);
+		memcpy(high, t, n);
+	}
+}
+
 enum stop exec_ins(struct cpu *cpu, const struct insn *i, struct env *e)
 {
 	struct io_string s = io_start(cpu, i, 0, GPR_RDI);
@@ -128,12 +139,12 @@ enum stop exec_ins(struct cpu *cpu, const struct insn *i, struct env *e)
 	ea = s.step < 0 ? s.ea - (io.count - 1) * s.n : s.ea;
 	TRY(env_prove(e, SEG_ES, ea, io.count * s.n, MMU_W));
 	TRY(env_pio(e, &io));
-	if (s.step > 0) {
-		TRY(env_write(e, SEG_ES, s.ea, io.count * s.n, data));
-	} else {
-		for (u32 k = 0; k < io.count; k++)
-			TRY(env_write(e, SEG_ES, s.ea - k * s.n, s.n, data + k * s.n));
+	ea = s.ea;
+	if (s.step < 0) { /* the last element lies lowest; one write, as upwards (C37) */
+		reverse(data, io.count, s.n);
+		ea -= (io.count - 1) * s.n;
 	}
+	TRY(env_write(e, SEG_ES, ea, io.count * s.n, data));
 	io_commit(cpu, i, &s, GPR_RDI, io.count);
 	return STOP_OK;
 }

@@ -4,45 +4,19 @@
 
 #include <stdio.h>
 
-static const struct page {
-	u64 linear, gpa, flags;
-} pages[] = {
-#define P 1ul
-#define W 2ul
-#define U 4ul
-	{0x40001000, 0xd0000000, P | W}, {0x40002000, 0xd0010000, P | W},
-	{0x40005000, 0xd0020000, P | W},
-	{0x40007000, 0xd0030000, P | W}, {0x40008000, 0x1a0000, P | W},
-	{0x40009000, 0x1a2000, P | W},	 {0x4000a000, 0xd0040000, P | W},
-	{0x4000c000, 0x180000, P | W},	 {0x4000d000, 0x184000, P | W},
-	{0x40010000, 0x190000, P | W},	 {0x40011000, 0x194000, P | W},
-	{0x40014000, 0xd0060000, P | W},
-	{0x40016000, 0xfee00000, P | W},
-	{0x40018000, 0xd0050000, P | W},
-	{0x4001b000, 0xd0070000, P},
-	{0x4001d000, 0x198000, P | W},
-	{0x40020000, 0xd0080000, P | W | U},
-};
-
-static const struct page *page_of(u64 linear)
-{
-	for (unsigned int k = 0; k < ARRAY_SIZE(pages); k++)
-		if (pages[k].linear == (linear & PAGE_MASK))
-			return &pages[k];
-	return NULL;
-}
-
 static u8 *device_byte(struct seed *s, u64 g)
 {
-	if (g >= 0xd0000000 && g < 0xd0000000 + DEV_SIZE - PAGE_SIZE)
-		return s->dev + (g - 0xd0000000);
+	if (g >= DEV_GPA && g < DEV_GPA + DEV_SIZE - 2 * PAGE_SIZE)
+		return s->dev + (g - DEV_GPA);
+	if ((g & PAGE_MASK) == G_IOA)
+		return s->dev + DEV_SIZE - 2 * PAGE_SIZE + (g - G_IOA);
 	assert_true((g & PAGE_MASK) == G_L);
 	return s->dev + DEV_SIZE - PAGE_SIZE + (g - G_L);
 }
 
 u8 *seed_at(struct seed *s, u64 linear)
 {
-	const struct page *p = page_of(linear);
+	const struct seed_page *p = seed_page_of(linear);
 	u64 g;
 
 	assert_non_null(p);
@@ -65,7 +39,7 @@ u64 seed_peek(struct seed *s, u64 linear)
 	return v;
 }
 
-/* ---- the in-process bus: page L is a device, and there may be an ioeventfd */
+/* ---- the in-process bus: the pages L and IOA are devices, and there may be an ioeventfd */
 
 static int bus_mmio(struct seed *s, u64 g, unsigned int len, void *data, bool write)
 {
@@ -74,7 +48,7 @@ static int bus_mmio(struct seed *s, u64 g, unsigned int len, void *data, bool wr
 		s->event_hits++;
 		return 0;
 	}
-	if ((g & PAGE_MASK) != G_L)
+	if ((g & PAGE_MASK) != G_L && (g & PAGE_MASK) != G_IOA)
 		return -1;
 	if (write)
 		memcpy(device_byte(s, g), data, len);
@@ -110,18 +84,18 @@ static int bus_pio_write(void *opaque, u16 port, unsigned int len, const void *d
 
 static void map_pages(struct seed *s)
 {
-	u64 *pdpt = (u64 *)(s->g->ram + PAGES + 0x1000), *pd = (u64 *)(s->g->ram + 0x5000),
-	    *pt = (u64 *)(s->g->ram + 0x6000);
+	u64 *pdpt = (u64 *)(s->g->ram + PAGES + 0x1000), *pd = (u64 *)(s->g->ram + PD_HIGH),
+	    *pt = (u64 *)(s->g->ram + PT_HIGH);
 
-	pdpt[1] = 0x5000 | 7;
-	pd[0] = 0x6000 | 7;
-	for (unsigned int k = 0; k < ARRAY_SIZE(pages); k++)
-		pt[(pages[k].linear >> 12) & 511] = pages[k].gpa | pages[k].flags;
+	pdpt[1] = PD_HIGH | 7;
+	pd[0] = PT_HIGH | 7;
+	for (unsigned int k = 0; k < NR_SEED_PAGES; k++)
+		pt[(seed_pages[k].linear >> 12) & 511] = seed_pages[k].gpa | seed_pages[k].flags;
 }
 
 u64 *seed_pte(struct seed *s, u64 linear)
 {
-	return (u64 *)(s->g->ram + 0x6000) + ((linear >> 12) & 511);
+	return (u64 *)(s->g->ram + PT_HIGH) + ((linear >> 12) & 511);
 }
 
 static void add_slots(struct seed *s)
@@ -129,12 +103,14 @@ static void add_slots(struct seed *s)
 	struct mem *m = s->g->mem;
 
 	if (s->ram_world) {
-		assert_int_equal(mem_set_slot(m, 0, 1, 0, gpa(0xd0000000), DEV_SIZE - PAGE_SIZE,
+		assert_int_equal(mem_set_slot(m, 0, 1, 0, gpa(DEV_GPA), DEV_SIZE - 2 * PAGE_SIZE,
 			s->dev), 0);
+		assert_int_equal(mem_set_slot(m, 0, 4, 0, gpa(G_IOA), PAGE_SIZE,
+			s->dev + DEV_SIZE - 2 * PAGE_SIZE), 0);
 		assert_int_equal(mem_set_slot(m, 0, 2, 0, gpa(G_L), PAGE_SIZE,
 			s->dev + DEV_SIZE - PAGE_SIZE), 0);
 	} else {
-		assert_int_equal(mem_set_slot(m, 0, 3, MEM_READONLY, gpa(0xd0060000), PAGE_SIZE,
+		assert_int_equal(mem_set_slot(m, 0, 3, MEM_READONLY, gpa(G_ROM), PAGE_SIZE,
 			s->rom), 0);
 	}
 }
@@ -174,11 +150,6 @@ static void make_tables(struct seed *s)
 	cpu->tr = (struct segment){.sel = 0x20, .attr = 0x8b, .limit = 0x67, .base = TSS};
 }
 
-static u8 pattern(u64 k)
-{
-	return (k * 0x9e3779b97f4a7c15ul) >> 56;
-}
-
 static void set_registers(struct cpu *cpu)
 {
 	for (unsigned int k = 0; k < 16; k++)
@@ -186,7 +157,7 @@ static void set_registers(struct cpu *cpu)
 	cpu->regs[GPR_RSP] = 0x4000c800;
 	cpu->regs[GPR_RDX] = 0x3f8;
 	for (unsigned int k = 0; k < sizeof(cpu->fpu.ymm); k++)
-		((u8 *)cpu->fpu.ymm)[k] = pattern(k + 7);
+		((u8 *)cpu->fpu.ymm)[k] = seed_pattern(k + 7);
 	cpu->cr4 |= CR4_OSXSAVE;
 	cpu->xcr0 = 7;
 	cpu_update_paging(cpu, false);
@@ -203,9 +174,9 @@ struct seed *seed_create(enum emul_gpa_mode mode, bool ram_world)
 	assert_int_equal(posix_memalign((void **)&s->dev, PAGE_SIZE, DEV_SIZE), 0);
 	assert_int_equal(posix_memalign((void **)&s->rom, PAGE_SIZE, PAGE_SIZE), 0);
 	for (unsigned int k = 0; k < DEV_SIZE; k++)
-		s->dev[k] = pattern(k);
+		s->dev[k] = seed_pattern(k);
 	for (unsigned int k = 0x180000; k < 0x1b0000; k++)
-		s->g->ram[k] = pattern(k + 3);
+		s->g->ram[k] = seed_pattern(k + 3);
 	memcpy(s->rom, s->dev + 0x60000, PAGE_SIZE);
 	map_pages(s);
 	add_slots(s);
@@ -269,7 +240,7 @@ static void answer(struct seed *s, const struct fragment *f, u8 *reply)
 	memset(reply, 0xee, PAGE_SIZE);
 	if (f->is_pio) {
 		for (u32 k = 0; k < f->len && !f->is_write; k++)
-			reply[k] = pattern(s->pio_seed++);
+			reply[k] = seed_pattern(s->pio_seed++);
 		return;
 	}
 	assert_true(f->len >= 1 && f->len <= 8);

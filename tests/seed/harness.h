@@ -4,48 +4,21 @@
  * and emul_complete, without kvm/. The same program can run in a world where every device
  * page is RAM; that is the oracle: registers, memory, page tables and device contents
  * must come out equal.
- *
- * Linear pages of SEED 7.2, all below 4 GiB, so that 32-bit code reaches them too:
  */
 #ifndef ANYKVM_SEED_HARNESS_H
 #define ANYKVM_SEED_HARNESS_H
 
 #include "cpu/guest_test.h"
 #include "emul/emul.h"
+#include "layout.h"
 
-#define M   "0x40001000" /* MMIO; the page after it too, at another GPA */
-#define N   "0x40005000" /* MMIO */
-#define MR  "0x40007000" /* MMIO, then RAM */
-#define X   "0x40009000" /* RAM, then MMIO */
-#define S   "0x4000c000" /* RAM: stack */
-#define R   "0x40010000" /* RAM: data, two pages */
-#define ROM "0x40014000" /* read-only slot */
-#define L   "0x40016000" /* in-process device */
-#define MN  "0x40018000" /* MMIO, then not present */
-#define RO  "0x4001b000" /* MMIO that the guest maps read-only */
-#define RN  "0x4001d000" /* RAM, then not present */
-#define UM  "0x40020000" /* MMIO that the guest maps for users */
-#define LIN_BASE 0x40000000ul
-
-#define G_M  0xd0000000ul
-#define G_M1 0xd0010000ul
-#define G_N  0xd0020000ul
-#define G_L  0xfee00000ul
-#define TARGET "0x10100" /* byte 0x100 of the program */
 #define END "\n.skip 0x100 - (. - 77b), 0xf4\nhlt\n"
-
-#define GDT   0x7000ul
-#define IDT   0x8000ul
-#define TSS   0x9000ul
-#define TRAPS 0xa000ul /* 32 HLTs, 16 bytes apart: the handlers of all exceptions */
-#define IST   0x90000ul
-#define DEV_SIZE (1ul << 20)
 
 struct seed {
 	struct guest *g;
 	struct emul em;
 	bool ram_world; /* every device page is RAM */
-	u8 *dev;	/* contents of the devices: 1 MiB from 0xd0000000; the first page of L at its end */
+	u8 *dev;	/* contents of the devices: 1 MiB from DEV_GPA; IOA and L at its end */
 	u8 *rom;	/* the read-only slot */
 	char events[4096];
 	unsigned int fragments, max_fragments;
