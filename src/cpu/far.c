@@ -12,20 +12,47 @@ struct far_target {
 	u64 rip;
 };
 
-/* 9A and EA carry the pointer; FF /3 and /5 read it. */
-static enum stop read_target(struct cpu *cpu, const struct insn *i, struct env *e, struct far_target *t)
+/*
+ * The pointer lies in a device, so the emulator will go on from here: prove the pushes of a CALL
+ * with it, that it need not walk for them (C28). They may still turn out to go elsewhere (a gate
+ * to an inner level); a fault here means nothing yet.
+ */
+static void prove_pushes(struct env *e, u8 size)
 {
-	u8 raw[10];
+	struct stack s = stack_current(e->cpu);
+	u8 before = e->nr_pending;
+	struct frame f;
+
+	frame_init(&f);
+	frame_push(&f, 0, size);
+	frame_push(&f, 0, size);
+	(void)!frame_map(e, &s, &f);
+	e->nr_pending = before;
+}
+
+static bool in_ram(const struct access *a)
+{
+	return a->part[0].hva && (a->nr_parts == 1 || a->part[1].hva);
+}
+
+/* 9A and EA carry the pointer; FF /3 and /5 read it. */
+static enum stop read_target(
+	struct cpu *cpu, const struct insn *i, struct env *e, bool call, struct far_target *t)
+{
+	struct access a;
 
 	if (!(i->flags & INSN_MEM)) {
 		t->sel = i->imm2;
 		t->rip = zext(i->imm, i->osz);
 		return STOP_OK;
 	}
-	TRY(env_read(e, i->seg, insn_ea(cpu, i), i->osz + 2, raw));
+	TRY(env_map(e, &a, i->seg, insn_ea(cpu, i), i->osz + 2, MMU_R));
+	if (call && !e->exact && !in_ram(&a))
+		prove_pushes(e, i->osz);
+	TRY(env_begin(e));
 	t->rip = 0;
-	memcpy(&t->rip, raw, i->osz);
-	memcpy(&t->sel, raw + i->osz, 2);
+	memcpy(&t->rip, a.p, i->osz);
+	memcpy(&t->sel, a.p + i->osz, 2);
 	return STOP_OK;
 }
 
@@ -152,7 +179,7 @@ static enum stop far_transfer(struct cpu *cpu, const struct insn *i, struct env 
 	struct segment cs;
 	struct desc d;
 
-	TRY(read_target(cpu, i, e, &t));
+	TRY(read_target(cpu, i, e, call, &t));
 	if (!cpu_prot(cpu)) {
 		cs = seg_real(cpu, &cpu->seg[SEG_CS], t.sel);
 		return go(cpu, e, i, call, &cs, t.rip);

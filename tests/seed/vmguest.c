@@ -188,20 +188,27 @@ void vm_run(struct vm *vm)
 	note(vm, "ENDLESS");
 }
 
-/* "W8*3 R1" -> "W8 W8 W8 R1" */
+/* "R1*2 W8@d0000008+2" -> "R1 R1 W8@d0000008 W8@d0000010" */
 static void expand(const char *in, char *out)
 {
-	char word[64];
-	int n, used;
+	unsigned long long at;
+	char word[64], size;
+	int n, step, used;
 
-	for (*out = 0; sscanf(in, "%63[^* ]%n", word, &used) == 1; in += used + (in[used] == ' ')) {
+	for (*out = 0; sscanf(in, "%63[^*+ ]%n", word, &used) == 1; in += used + (in[used] == ' ')) {
 		in += used;
-		used = 0;
+		used = step = 0;
 		n = 1;
-		if (*in == '*')
-			(void)!sscanf(in, "*%d%n", &n, &used);
-		while (n--)
+		if (*in == '+' && sscanf(word, "%*c%c@%llx", &size, &at) == 2)
+			step = size - '0';
+		if (*in == '*' || *in == '+')
+			(void)!sscanf(in + 1, "%d%n", &n, &used);
+		used += *in == '*' || *in == '+';
+		for (int k = 0; k < n; k++, at += step) {
+			if (step)
+				sprintf(word + 3, "%llx", at);
 			sprintf(out + strlen(out), "%s%s", *out ? " " : "", word);
+		}
 	}
 }
 
@@ -210,6 +217,8 @@ void vm_expect(struct vm *vm, const char *events)
 	char want[sizeof(vm->events)];
 
 	expand(events, want);
+	if (strcmp(vm->events, want) && getenv("V"))
+		printf("%s\n", vm->events);
 	if (strcmp(vm->events, want))
 		fail_msg("%s: events \"%s\", not \"%s\"", vm_mode_name(vm), vm->events, want);
 	vm->events[0] = 0;

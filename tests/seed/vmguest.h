@@ -76,7 +76,8 @@ int vm_step(struct vm *vm);
 void vm_answer(struct vm *vm); /* what user space's devices say to the exit */
 void vm_run(struct vm *vm);    /* until the program stops, or something other than I/O */
 
-/* Events since the last call must be these: "R4@d0000010 W4@... IN1x10 #14:3 DEBUG@10007". "W8*3". */
+/* Events since the last call must be these: "R4@d0000010 W4@... IN1x10 #14:3 DEBUG@10007". Repeats: "W8*3",
+   "W8@d0000000+3" at rising addresses. */
 void vm_expect(struct vm *vm, const char *events);
 uint64_t vm_stat(struct vm *vm, const char *name);
 /* emul_walk_data must be this in mode off, 0 in the others (and nothing proved by walks of its own). */
