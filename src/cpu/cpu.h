@@ -203,6 +203,7 @@ struct cpu {
 	u64 data_hits;		/* DR6 bits of data breakpoints that its accesses hit */
 	enum cpu_leave leave;	/* STOP_LEAVE */
 	u32 leave_msr;
+	gpa_t leave_gpa;	/* LEAVE_VECTORING: what was not RAM */
 	const char *fail;	/* STOP_FAIL: static text */
 
 	/* --- event delivery --- */

@@ -80,12 +80,20 @@ static enum stop leave(struct cpu *cpu, enum cpu_leave why)
 static enum stop deliver_type(struct cpu *cpu, enum event_type type, const struct exception *x)
 {
 	struct delivery d = describe(cpu, type, x);
-	struct fault none; /* implicit accesses prove nothing for the emulator */
+	struct fault fault; /* implicit accesses prove nothing for the emulator */
 	struct env_cpu e;
+	enum stop stop;
 
 	commit_payload(cpu, x);
-	env_cpu_init(&e, cpu, &none);
-	return deliver_once(&e.env, &d);
+	env_cpu_init(&e, cpu, &fault);
+	stop = deliver_once(&e.env, &d);
+	if (stop == STOP_NPF) { /* once more, item by item: which push was the first without RAM? */
+		env_cpu_init(&e, cpu, &fault);
+		e.env.exact = true;
+		stop = deliver_once(&e.env, &d);
+		cpu->leave_gpa = fault.gpa;
+	}
+	return stop;
 }
 
 static void commit(struct cpu *cpu, enum event_type type)
@@ -110,8 +118,10 @@ enum stop cpu_deliver(struct cpu *cpu, enum event_type type, const struct except
 			commit(cpu, type);
 			return STOP_OK;
 		}
-		if (stop != STOP_EXC)
+		if (stop != STOP_EXC) {
+			cpu->exc = cur;
 			return leave(cpu, LEAVE_VECTORING);
+		}
 		if (type == EVENT_NMI)
 			cpu->nmi_blocked = true;
 		second = classify(EVENT_EXC, cpu->exc.vector);

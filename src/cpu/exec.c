@@ -16,15 +16,13 @@ static exec_fn *const handlers[NR_OPS] = {
 #undef HANDLER
 };
 
-/* DESIGN.md 9: at CPL 3 the guest's program gets #UD, at CPL 0 the VM stops and says why. */
+/* Whether the guest gets #UD or its VMM an exit is decided above (DESIGN.md 9, C48). */
 static enum stop unimplemented(struct cpu *cpu, const struct insn *i)
 {
 	char text[96];
 
 	insn_text(i, text, sizeof(text));
 	log_once("instruction not implemented: %s", text);
-	if (cpu->cpl == 3)
-		return cpu_ud(cpu);
 	return cpu_fail(cpu, "instruction not implemented");
 }
 

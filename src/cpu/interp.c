@@ -229,6 +229,8 @@ void cpu_run(struct cpu *cpu, struct cpu_exit *exit)
 	exit->reason = stop_reason(cpu, stop);
 	exit->exc = cpu->exc;
 	exit->msr = cpu->leave_msr;
+	if (exit->reason == LEAVE_VECTORING)
+		exit->gpa = cpu->leave_gpa;
 	exit->why = cpu->fail;
 	cpu->exit = NULL;
 }

@@ -249,15 +249,26 @@ static enum emul_result run_pass(struct emul *em, struct cpu *cpu)
 	return fail(em);
 }
 
+/* A plain write to a zero-length ioeventfd: the fault says all, in mode off too (rule 23). */
+static bool rings(const struct emul *em, const struct fault *fault)
+{
+	return fault->stage == FAULT_FINAL && fault->access == MMU_W && em->bus.doorbell &&
+		em->bus.doorbell(em->bus.opaque, fault->gpa);
+}
+
 enum emul_result emul_run(
 	struct emul *em, struct cpu *cpu, const struct insn *insn, const struct fault *fault)
 {
+	bool bell = rings(em, fault);
+
 	if (fault->stage == FAULT_PIO)
 		em->stats.io_exits++;
-	if (fault->stage != FAULT_PIO || emul_is_string_io(insn))
+	if (!bell && (fault->stage != FAULT_PIO || emul_is_string_io(insn)))
 		em->stats.insn_emulation++; /* KVM counts no IN and OUT: they need no decoding */
 	cpu->data_hits = 0;
-	pending_start(em->pending, insn, fault, em->mode, cpu->mmu.epoch);
+	pending_start(em->pending, insn, fault, em->mode != EMUL_GPA_OFF || bell, cpu->mmu.epoch);
+	em->pending->doorbell = bell;
+	em->pending->bell = fault->gpa;
 	return run_pass(em, cpu);
 }
 

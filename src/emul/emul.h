@@ -18,6 +18,8 @@ enum emul_gpa_mode { EMUL_GPA_OFF, EMUL_GPA_ON, EMUL_GPA_VERIFY }; /* ANYKVM_GPA
 struct emul_bus {
 	int (*mmio_read)(void *opaque, gpa_t gpa, unsigned int len, void *data);
 	int (*mmio_write)(void *opaque, gpa_t gpa, unsigned int len, const void *data);
+	/* Does a write of any length to gpa ring a doorbell (zero-length ioeventfd)? NULL: none do. */
+	bool (*doorbell)(void *opaque, gpa_t gpa);
 	int (*pio_read)(void *opaque, u16 port, unsigned int len, void *data);
 	int (*pio_write)(void *opaque, u16 port, unsigned int len, const void *data);
 	void *opaque;

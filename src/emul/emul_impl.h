@@ -71,12 +71,15 @@ struct pending {
 	bool moved;	/* user space has changed registers while the exit was outstanding */
 	bool begun;	/* this unit has touched something */
 	bool holds_rip;	/* finished, but RIP advances only with the completion (rule 30) */
+	bool doorbell;	/* a write that only rings one: rule 23 */
+	bool rung;	/* ... and has */
 	bool shadow, shadow_ss; /* cpu's, before the instruction */
 	u8 result;	/* enum emul_result, when finished */
 	u8 leave;	/* enum cpu_leave for EMUL_LEAVE */
 	u8 stage;	/* enum fault_stage of the fault that brought x[] */
 	u8 nr_hints, nr_x; /* x[]: first those of the fault, then our own */
 	u32 leave_msr;
+	gpa_t bell;
 	struct exception exc; /* for EMUL_EXCEPTION */
 	u32 epoch;	/* of x[]; they outlive epoch bumps while the exit is outstanding (C20) */
 	u64 rip;	/* cpu's, before the instruction */
@@ -109,8 +112,9 @@ void env_exit_init(struct env_exit *e, struct emul *em, struct cpu *cpu);
 /* The address of w's first byte: from the record, else by a walk that is noted there. */
 MUSTCHECK enum stop emul_translate(struct env_exit *e, const struct xlat_want *w, gpa_t *out);
 
+/* hints: take the fault's translations over. */
 void pending_start(struct pending *rec, const struct insn *insn, const struct fault *fault,
-	enum emul_gpa_mode mode, u32 epoch);
+	bool hints, u32 epoch);
 /* A new unit (REP iteration): the log is empty again, the proved translations stay. */
 void pending_next_unit(struct pending *rec);
 /* n bytes of data[], or -1. */

@@ -11,12 +11,13 @@
 #include "cpu/tb.h"
 
 void pending_start(struct pending *rec, const struct insn *insn, const struct fault *fault,
-	enum emul_gpa_mode mode, u32 epoch)
+	bool hints, u32 epoch)
 {
 	rec->insn = *insn;
 	rec->active = rec->finished = rec->moved = rec->holds_rip = false;
+	rec->doorbell = rec->rung = false;
 	rec->stage = fault->stage;
-	rec->nr_hints = mode == EMUL_GPA_OFF ? 0 : MIN(fault->n, MAX_XLAT);
+	rec->nr_hints = hints ? MIN(fault->n, MAX_XLAT) : 0;
 	rec->nr_x = rec->nr_hints;
 	for (unsigned int k = 0; k < rec->nr_hints; k++)
 		rec->x[k] = fault->x[k];
@@ -91,12 +92,23 @@ void pending_walk_off(struct emul *em, struct cpu *cpu, const struct log_entry *
 	u32 n, error;
 
 	if (l->kind != LOG_MEM || (done && done != l->len0) ||
-		goes_on(em->pending, l, done))
+		goes_on(em->pending, l, done) || em->pending->doorbell)
 		return;
 	rest_of_part(l, done, &g, &v, &n);
 	if (cpu->mode != MODE_64)
 		v = gva((u32)v.v);
 	(void)!mmu_walk(&cpu->mmu, v, n, MMU_R, l->attr & 15, WALK_DATA, &x, &error);
+}
+
+/* One signal for the instruction; what it writes is lost, however long (rule 23). */
+static int ring(struct emul *em, u32 n, const u8 *data)
+{
+	struct pending *rec = em->pending;
+
+	if (rec->rung)
+		return 0;
+	rec->rung = true;
+	return em->bus.mmio_write(em->bus.opaque, rec->bell, n, data);
 }
 
 static bool mem_step(struct emul *em, struct cpu *cpu, struct log_entry *l, bool write)
@@ -118,7 +130,8 @@ static bool mem_step(struct emul *em, struct cpu *cpu, struct log_entry *l, bool
 		ram_copy(data, hva, n);
 	} else {
 		n = MIN(n, 8);
-		err = write ? em->bus.mmio_write(em->bus.opaque, g, n, data)
+		err = write && em->pending->doorbell ? ring(em, n, data)
+		    : write ? em->bus.mmio_write(em->bus.opaque, g, n, data)
 			    : em->bus.mmio_read(em->bus.opaque, g, n, data);
 		if (err)
 			return false;

@@ -126,7 +126,7 @@ enum stop emul_translate(struct env_exit *e, const struct xlat_want *w, gpa_t *o
 	enum xlat_match m;
 	unsigned int k;
 
-	if (em->mode == EMUL_GPA_OFF)
+	if (em->mode == EMUL_GPA_OFF && !e->rec->doorbell)
 		return walk(e, w, WALK_PROVE, out);
 	m = search(e->rec, w, out, &k);
 	/* the next page of a REP: back to the processor, which proves it without our walk */

@@ -192,6 +192,14 @@ static int bus_mmio_write(void *opaque, gpa_t gpa, unsigned int len, const void 
 	return iobus_write(v->vm->mmio, gpa.v, len, data);
 }
 
+static bool bus_doorbell(void *opaque, gpa_t gpa)
+{
+	struct vm *vm = ((struct vcpu *)opaque)->vm;
+
+	return unlikely(__atomic_load_n(&vm->doorbells, __ATOMIC_ACQUIRE)) &&
+	       iobus_has_any_length(vm->mmio, gpa.v);
+}
+
 static int bus_pio_read(void *opaque, u16 port, unsigned int len, void *data)
 {
 	return iobus_read(((struct vcpu *)opaque)->vm->pio, port, len, data);
@@ -205,6 +213,7 @@ static int bus_pio_write(void *opaque, u16 port, unsigned int len, const void *d
 const struct emul_bus vcpu_bus = {
 	.mmio_read = bus_mmio_read,
 	.mmio_write = bus_mmio_write,
+	.doorbell = bus_doorbell,
 	.pio_read = bus_pio_read,
 	.pio_write = bus_pio_write,
 };

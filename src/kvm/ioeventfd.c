@@ -55,6 +55,11 @@ static struct iobus *bus_of(struct vm *vm, const struct ioeventfd *e)
 	return e->pio ? vm->pio : vm->mmio;
 }
 
+static bool is_doorbell(const struct ioeventfd *e)
+{
+	return !e->len && !e->pio;
+}
+
 /* Would both answer the same write? */
 static bool collide(const struct ioeventfd *a, const struct ioeventfd *b)
 {
@@ -75,6 +80,8 @@ static long add(struct vm *vm, struct ioeventfd *e)
 		return r;
 	e->next = vm->ioeventfds;
 	vm->ioeventfds = e;
+	if (is_doorbell(e))
+		__atomic_fetch_add(&vm->doorbells, 1, __ATOMIC_RELEASE);
 	return 0;
 }
 
@@ -97,6 +104,8 @@ static long deassign(struct vm *vm, const struct ioeventfd *like)
 		if (iobus_remove(bus_of(vm, e), e))
 			return -ENOENT;
 		*p = e->next;
+		if (is_doorbell(e))
+			__atomic_fetch_sub(&vm->doorbells, 1, __ATOMIC_RELEASE);
 		drop(e);
 		return 0;
 	}

@@ -331,6 +331,7 @@ static int emul_outcome(struct vcpu *v, enum emul_result r)
 	}
 	v->exit.reason = v->cpu.leave;
 	v->exit.msr = v->cpu.leave_msr;
+	v->exit.gpa = v->cpu.leave_gpa;
 	v->exit.exc = v->cpu.exc;
 	v->exit.why = v->cpu.fail;
 	return leave(v);

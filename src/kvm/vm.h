@@ -62,6 +62,7 @@ struct vm {
 	bool tsc_custom; /* ... by a client or guest, not by creation */
 	struct vm_clock clock;
 	struct ioeventfd *ioeventfds;
+	u32 doorbells; /* atomic: zero-length MMIO ones among them */
 	struct coalesced *zones;
 	u64 disabled_quirks;
 	bool exception_payload, triple_fault_event, exit_on_fail;

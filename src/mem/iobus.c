@@ -244,6 +244,17 @@ static inline bool range_touches(const struct range *r, u64 addr, unsigned int l
 	return addr - r->addr < r->len || r->addr - addr < len;
 }
 
+bool iobus_has_any_length(struct iobus *b, u64 addr)
+{
+	struct snapshot *s = snapshot_get(b);
+	bool found = false;
+
+	for (u32 i = 0; i < s->nr && !found; i++)
+		found = !s->range[i].len && s->range[i].addr == addr;
+	snapshot_put(b, s);
+	return found;
+}
+
 int iobus_read(struct iobus *b, u64 addr, unsigned int len, void *data)
 {
 	int ret = -EOPNOTSUPP;

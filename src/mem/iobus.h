@@ -34,6 +34,9 @@ MUSTCHECK int iobus_add(struct iobus *b, u64 addr, u64 len, const struct iodev_o
  */
 int iobus_remove(struct iobus *b, void *dev);
 
+/* Is there a device for any access that starts at addr (len 0)? Any thread. */
+bool iobus_has_any_length(struct iobus *b, u64 addr);
+
 /* One access of 1..8 bytes. 0 = a device took it, -EOPNOTSUPP = nobody. Any thread. */
 MUSTCHECK int iobus_read(struct iobus *b, u64 addr, unsigned int len, void *data);
 MUSTCHECK int iobus_write(struct iobus *b, u64 addr, unsigned int len, const void *data);

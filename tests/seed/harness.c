@@ -166,7 +166,13 @@ static void set_registers(struct cpu *cpu)
 struct seed *seed_create(enum emul_gpa_mode mode, bool ram_world)
 {
 	struct seed *s = calloc(1, sizeof(*s));
-	struct emul_bus bus = {bus_mmio_read, bus_mmio_write, bus_pio_read, bus_pio_write, s};
+	struct emul_bus bus = {
+		.mmio_read = bus_mmio_read,
+		.mmio_write = bus_mmio_write,
+		.pio_read = bus_pio_read,
+		.pio_write = bus_pio_write,
+		.opaque = s,
+	};
 
 	s->g = guest_create();
 	s->ram_world = ram_world;

@@ -12,7 +12,6 @@
 #include "emul/emul.h"
 #include "layout.h"
 
-#define END "\n.skip 0x100 - (. - 77b), 0xf4\nhlt\n"
 
 struct seed {
 	struct guest *g;

@@ -33,7 +33,8 @@
 #define G_L   0xfee00000ul
 #define G_IOA 0xfec00000ul
 
-#define TARGET "0x10100" /* byte 0x100 of the program */
+#define TARGET "0x10100" /* byte 0x100 of the program, where END puts a HLT */
+#define END "\n.skip 0x100 - (. - 77b), 0xf4\nhlt\n"
 
 /* Low memory is mapped to itself. */
 #define PD_HIGH 0x5000ul /* page directory of 0x40000000.. */

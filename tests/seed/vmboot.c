@@ -172,6 +172,33 @@ static void protected_segments(struct kvm_sregs *s, enum cpu_mode m)
 #define CR4_LA57_ 0x1000
 #define EFER_LONG 0xd01 /* NXE LMA LME SCE */
 
+static struct kvm_segment real_segment(uint64_t base)
+{
+	return (struct kvm_segment){.base = base, .limit = 0xffff, .selector = base >> 4, .type = 3,
+		.present = 1, .s = 1};
+}
+
+/* RAM below 512 KiB; above it the pages of real.def. */
+static void real_mode(struct vm *vm, struct kvm_sregs *s)
+{
+	static const uint64_t ram[] = {0x83000, 0x88000, 0x8c000};
+
+	set_slot(&vm->m, 0, 0, 0, 0, vm->m.ram);
+	set_slot(&vm->m, 0, 0, 0, REAL_BASE, vm->m.ram);
+	for (unsigned int k = 0; k < 3; k++)
+		set_slot(&vm->m, 6 + k, 0, ram[k], 2 * PAGE, vm->m.ram + ram[k]);
+	set_slot(&vm->m, 9, KVM_MEM_READONLY, 0x86000, PAGE, vm->m.ram + 0x86000);
+	for (unsigned int k = 0; k < 0x10000; k++)
+		vm->m.ram[REAL_BASE + k] = seed_pattern(k);
+	s->cs = real_segment(CODE);
+	s->cs.type = 11;
+	s->ds = s->es = s->ss = real_segment(REAL_BASE);
+	s->fs = real_segment(G_IOA);
+	s->cr4 = CR4_ALL;
+	s->idt.base = 0;
+	s->idt.limit = 0x3ff;
+}
+
 static void set_sregs_of_mode(struct vm *vm)
 {
 	struct kvm_sregs s = sregs_of(&vm->m);
@@ -181,11 +208,7 @@ static void set_sregs_of_mode(struct vm *vm)
 	s.cr4 = CR4_ALL | (m == LEGACY || m == LEGACY_4M ? CR4_PSE_ : CR4_PAE_) |
 		(m == LA57 ? CR4_LA57_ : 0);
 	if (m == REAL) {
-		s.cs.base = CODE;
-		s.cs.selector = CODE >> 4;
-		s.cr4 = CR4_ALL;
-		s.idt.base = 0;
-		s.idt.limit = 0x3ff;
+		real_mode(vm, &s);
 	} else {
 		protected_segments(&s, m);
 		s.cr0 = CR0_PROT;
@@ -219,7 +242,7 @@ static void set_registers(struct vm *vm)
 		.rax = p, .rcx = 2 * p, .rbx = 4 * p, .rbp = 6 * p, .rsi = 7 * p, .rdi = 8 * p,
 		.r8 = 9 * p, .r9 = 10 * p, .r10 = 11 * p, .r11 = 12 * p, .r12 = 13 * p,
 		.r13 = 14 * p, .r14 = 15 * p, .r15 = 16 * p,
-		.rdx = 0x3f8, .rsp = vm->cpu_mode == REAL ? 0x800 : 0x4000c800,
+		.rdx = 0x3f8, .rsp = vm->cpu_mode == REAL ? 0xc800 : 0x4000c800,
 		.rip = CODE, .rflags = 2,
 	};
 

@@ -17,6 +17,8 @@ static uint8_t *device_byte(struct vm *vm, uint64_t gpa)
 {
 	static uint8_t scratch;
 
+	if (vm->cpu_mode == REAL && gpa - REAL_BASE < 0x10000)
+		return vm->dev + (gpa - REAL_BASE);
 	if (gpa - DEV_GPA < DEV_SIZE)
 		return vm->dev + (gpa - DEV_GPA);
 	scratch = seed_pattern(gpa); /* elsewhere: reads are constant, writes are lost */
@@ -210,6 +212,19 @@ static void expand(const char *in, char *out)
 			sprintf(out + strlen(out), "%s%s", *out ? " " : "", word);
 		}
 	}
+}
+
+void vm_drop_addresses(struct vm *vm)
+{
+	char *to = vm->events;
+
+	for (const char *p = vm->events; *p; p++) {
+		if (*p == '@')
+			p += strcspn(p, " ") - 1;
+		else
+			*to++ = *p;
+	}
+	*to = 0;
 }
 
 void vm_expect(struct vm *vm, const char *events)

@@ -20,6 +20,7 @@
 #define RAM_SIZE (2ul << 20)
 #define CODE	 0x10000ul
 #define DATA	 0x100000ul
+#define REAL_BASE 0x80000ul /* REAL: the segment of DS, ES and SS; real.def has its pages */
 #define STOP	 "out %al, $0xf1\n" /* ends a program, with interrupt chips too */
 #define STOP_PORT 0xf1
 
@@ -82,6 +83,8 @@ void vm_expect(struct vm *vm, const char *events);
 uint64_t vm_stat(struct vm *vm, const char *name);
 /* emul_walk_data must be this in mode off, 0 in the others (and nothing proved by walks of its own). */
 void vm_walks(struct vm *vm, uint64_t off);
+/* "R4@d0000010" -> "R4": where only the kind matters. */
+void vm_drop_addresses(struct vm *vm);
 /* Both, and the final state is kept for the comparison of the modes. Closes the VM. */
 void vm_finish(struct vm *vm, const char *events, uint64_t off);
 
