@@ -39,7 +39,12 @@ static int no_pio_write(void *opaque, u16 port, unsigned int len, const void *da
 	return -1;
 }
 
-static const struct emul_bus no_bus = {no_mmio_read, no_mmio_write, no_pio_read, no_pio_write, NULL};
+static const struct emul_bus no_bus = {
+	.mmio_read = no_mmio_read,
+	.mmio_write = no_mmio_write,
+	.pio_read = no_pio_read,
+	.pio_write = no_pio_write,
+};
 
 /* ---- the processor's state */
 
