@@ -13,7 +13,7 @@ GUEST_LD     := -static -nostdlib -no-pie -Wl,--build-id=none,-z,norelro,--no-wa
                 -Wl,-T,tests/guest/lib/image.ld
 G            := $B/tests/guest
 
-guest_names   = $(patsubst tests/guest/%,$G/%.img,$(basename $(wildcard tests/guest/$(1)/*.[cS])))
+guest_names   = $(patsubst tests/guest/%,$G/%.img,$(sort $(basename $(wildcard tests/guest/$(1)/*.[cS]))))
 GUEST_REAL   := $(call guest_names,real)
 GUEST_PROT   := $(call guest_names,prot)
 GUEST_LONG   := $(call guest_names,long)

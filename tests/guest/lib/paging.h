@@ -32,15 +32,14 @@ static inline u64 *entry(ulong va, int level)
 {
 	u64 *t = (u64 *)(read_cr3() & ADDR);
 
-	for (int l = read_cr4() & CR4_LA57 ? 5 : 4;; l--) {
-		u64 *e = &t[va >> (12 + 9 * (l - 1)) & 511];
+	for (int l = read_cr4() & CR4_LA57 ? 5 : 4; l > level; l--) {
+		u64 *e = &t[va >> (3 + 9 * l) & 511];
 
-		if (l == level)
-			return e;
 		if (!(*e & P))
 			*e = (ulong)page_alloc() | P | W | U;
 		t = (u64 *)(*e & ADDR);
 	}
+	return &t[va >> (3 + 9 * level) & 511];
 }
 
 /* Map va -> pa by one entry of this level. */
