@@ -205,6 +205,13 @@ struct cpu {
 	u32 leave_msr;
 	gpa_t leave_gpa;	/* LEAVE_VECTORING: what was not RAM */
 	const char *fail;	/* STOP_FAIL: static text */
+	enum completion {	/* STOP_OK: what its traps depend on (step.c) */
+		DONE_PLAIN,
+		DONE_PART,	/* REP: an iteration, but not the last; RIP is where it was */
+		DONE_EVENT,	/* INT n: went through the IDT, no single-step trap */
+		DONE_IRET,	/* has loaded RF */
+		DONE_TF_NOW,	/* SYSCALL, SYSRET: the new TF counts */
+	} completion;
 
 	/* --- event delivery --- */
 	struct {

@@ -146,7 +146,9 @@ static enum stop deliver_soft(struct env *e, u8 vector, bool soft)
 		.eflags = cpu_eflags(cpu),
 	};
 
-	return deliver_once(e, &d);
+	TRY(deliver_once(e, &d));
+	cpu->completion = DONE_EVENT;
+	return STOP_OK;
 }
 
 enum stop exec_int(struct cpu *cpu, const struct insn *i, struct env *e)

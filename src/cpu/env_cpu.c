@@ -134,7 +134,7 @@ static u8 *cpu_env_ram(struct env *e, gva_t gva, u8 need, u8 attr, u32 *len)
 	u32 error;
 	u16 n = MIN(*len, page_left(gva.v));
 
-	if (!OPT_BULK)
+	if (!OPT_BULK || (e->cpu->request & REQ_STEP)) /* TF, breakpoints: each iteration is looked at */
 		return NULL;
 	if (mmu_translate(&e->cpu->mmu, gva, n, need, attr, WALK_CPU, &x, &hva, &error) != MMU_OK)
 		return NULL;

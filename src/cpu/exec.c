@@ -108,6 +108,7 @@ enum stop cpu_exec(struct cpu *cpu, const struct insn *i, struct env *e)
 		fn = r->cls == CLASS_N ? exec_native : NULL;
 	if (!fn)
 		return unimplemented(cpu, i);
+	cpu->completion = DONE_PLAIN;
 	cpu->next_rip = cpu->rip + i->len;
 	if (cpu->mode != MODE_64)
 		cpu->next_rip = (u32)cpu->next_rip;

@@ -105,6 +105,13 @@ void stack_move(struct cpu *cpu, s64 by); /* RSP += by under the mask */
 /* Load a segment register other than CS with all checks, and commit it (segment.c). */
 MUSTCHECK enum stop seg_load(struct env *e, enum seg seg, u16 sel);
 
+/* A REP has iterations left: RIP stays on the instruction. */
+static inline void exec_repeat(struct cpu *cpu)
+{
+	cpu->next_rip = cpu->rip;
+	cpu->completion = DONE_PART;
+}
+
 /* next_rip = target after the checks of a near branch (limit, canonical: #GP(0)). osz 2: truncated to 16 bits. */
 MUSTCHECK enum stop branch_to(struct cpu *cpu, const struct insn *i, u64 target);
 

@@ -43,6 +43,16 @@ static NOINLINE enum stop slow_exec(struct cpu *cpu, const struct uop *u, u64 fl
 	return stop;
 }
 
+/* A SYSRET that sets TF traps at once, a REP that goes on has RF. */
+static NOINLINE enum stop after_special(struct cpu *cpu)
+{
+	if (cpu->completion == DONE_PART)
+		step_rf(cpu);
+	if (cpu->completion == DONE_TF_NOW && (cpu->eflags & EFL_TF))
+		return step_after(cpu, true, STOP_OK);
+	return STOP_OK;
+}
+
 u64 uop_slow(struct cpu *cpu, const struct uop *u, u64 fl)
 {
 	u64 next = cpu->regs[GPR_RIP] + u->off + u->len;
@@ -52,7 +62,7 @@ u64 uop_slow(struct cpu *cpu, const struct uop *u, u64 fl)
 		return stop;
 	if (unlikely(cpu->rip != next || cpu->tbs->written || u[1].fn == uop_end)) {
 		cpu->insns -= container_of(u - u->k, struct tb, uop[0])->n - u->k - 1;
-		return STOP_OK;
+		return unlikely(cpu->completion != DONE_PLAIN) ? after_special(cpu) : STOP_OK;
 	}
 	NEXT(u, cpu->fl);
 }
@@ -144,7 +154,8 @@ static enum stop run_step(struct cpu *cpu)
 	TRY(debug_check_fetch(cpu));
 	TRY(tb_fetch_one(cpu, &i));
 	cpu->shadow = cpu->shadow_ss = false;
-	cpu->data_hits = 0;
+	if (!shadow_ss) /* else those of MOV SS wait (SDM 3A 6.8.3) */
+		cpu->data_hits = 0;
 	stop = exec_one(cpu, &i);
 	if (stop != STOP_OK && stop != STOP_LEAVE) {
 		cpu->shadow = shadow;
@@ -154,9 +165,8 @@ static enum stop run_step(struct cpu *cpu)
 	cpu->insns++;
 	if (shadow && cpu->shadow && insn_op(&i) == OP_STI)
 		cpu->shadow = false; /* only the first of several STIs blocks */
-	cpu->eflags &= ~EFL_RF;
-	cpu_update(cpu);
-	return step_after(cpu, tf, stop);
+	step_rf(cpu);
+	return step_after(cpu, step_tf(cpu, tf), stop);
 }
 
 /* A request is set: take events. STOP_LEAVE: cpu->leave says why to leave cpu_run. */

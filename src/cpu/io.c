@@ -73,6 +73,8 @@ static u32 batch_of(const struct cpu *cpu, u64 base, u64 ea, unsigned int n, u64
 {
 	u64 linear = base + ea, room;
 
+	if (cpu->request & REQ_STEP)
+		return 1;
 	if (cpu->eflags & EFL_DF)
 		room = (linear & (PAGE_SIZE - 1)) + n;
 	else
@@ -111,7 +113,7 @@ static void io_commit(struct cpu *cpu, const struct insn *i, const struct io_str
 		return;
 	reg_set(cpu, GPR_RCX, i->asz, s->count - done);
 	if (s->count != done)
-		cpu->next_rip = cpu->rip;
+		exec_repeat(cpu);
 }
 
 static void reverse(u8 *data, u32 count, unsigned int n)

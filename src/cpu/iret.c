@@ -173,6 +173,8 @@ static enum stop iret_task(struct cpu *cpu, struct env *e)
 
 enum stop exec_iret(struct cpu *cpu, const struct insn *i, struct env *e)
 {
+	if (i->osz != 2)
+		cpu->completion = DONE_IRET;
 	if (!cpu_prot(cpu))
 		return iret_real(cpu, e, i->osz);
 	if (cpu->eflags & EFL_NT)

@@ -28,6 +28,28 @@ static u64 trap_bits(struct cpu *cpu, bool tf)
 	return bits | (tf ? DR6_BS : 0);
 }
 
+/* RF ends with the instruction; between iterations of a REP it is set (SDM 3A 17.3.1.1). */
+void step_rf(struct cpu *cpu)
+{
+	if (cpu->completion == DONE_PART)
+		cpu->eflags |= EFL_RF;
+	else if (cpu->completion != DONE_IRET)
+		cpu->eflags &= ~EFL_RF;
+	if (cpu->completion == DONE_PART || (cpu->request & REQ_STEP))
+		cpu_update(cpu); /* REQ_STEP is as it was while there was a shadow or RF */
+}
+
+/*
+ * Does TF trap behind this instruction? TF as it was before counts, but an INT n has cleared it
+ * for its handler (SDM 3A 17.3.1.4), and a kernel keeps the trap out of its SYSCALL entry by FMASK.
+ */
+bool step_tf(const struct cpu *cpu, bool tf_before)
+{
+	if (cpu->completion == DONE_EVENT)
+		return false;
+	return cpu->completion == DONE_TF_NOW ? cpu->eflags & EFL_TF : tf_before;
+}
+
 enum stop step_after(struct cpu *cpu, bool tf, enum stop stop)
 {
 	u64 bits = trap_bits(cpu, tf);
@@ -67,10 +89,8 @@ void cpu_retire(struct cpu *cpu)
 
 	cpu->insns++;
 	cpu->shadow = cpu->shadow_ss = false;
-	cpu->eflags &= ~EFL_RF;
-	if (cpu->request & REQ_STEP) /* as it was set while there was a shadow or RF */
-		cpu_update(cpu);
-	bits = trap_bits(cpu, cpu->eflags & EFL_TF);
+	step_rf(cpu);
+	bits = trap_bits(cpu, step_tf(cpu, cpu->eflags & EFL_TF));
 	if (cpu->guest_debug_step)
 		bits |= DR6_BS;
 	if (!bits || cpu->event.pending)

@@ -11,6 +11,10 @@
  */
 MUSTCHECK enum stop step_after(struct cpu *cpu, bool tf, enum stop stop);
 
+/* What the instruction's completion makes of EFLAGS.RF, and of the TF before it. */
+void step_rf(struct cpu *cpu);
+bool step_tf(const struct cpu *cpu, bool tf_before);
+
 /* cpu->exc was raised. true: it belongs to the debugger, cpu->leave is LEAVE_DEBUG. */
 bool step_intercept(struct cpu *cpu);
 

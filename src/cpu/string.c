@@ -92,7 +92,7 @@ static bool rep_goes_on(struct env *e, const struct string *s)
 static enum stop string_finish(struct cpu *cpu, const struct string *s)
 {
 	if (s->rep && s->count)
-		cpu->next_rip = cpu->rip;
+		exec_repeat(cpu);
 	return STOP_OK;
 }
 

@@ -42,6 +42,7 @@ enum stop exec_syscall(struct cpu *cpu, const struct insn *i, struct env *e)
 		return cpu_ud(cpu);
 	if (cpu->mode != MODE_64 && cpu_is_intel(cpu))
 		return cpu_ud(cpu);
+	cpu->completion = DONE_TF_NOW;
 	if (!cpu->long_mode) {
 		cpu->regs[GPR_RCX] = (u32)cpu->next_rip;
 		cpu->next_rip = (u32)cpu->star;
@@ -72,6 +73,7 @@ enum stop exec_sysret(struct cpu *cpu, const struct insn *i, struct env *e)
 		return cpu_gp(cpu, 0);
 	if (to64 && !mmu_canonical(&cpu->mmu.paging, gva(cpu->regs[GPR_RCX])) && cpu_is_intel(cpu))
 		return cpu_gp(cpu, 0);
+	cpu->completion = DONE_TF_NOW;
 	cpu->next_rip = to64 ? cpu->regs[GPR_RCX] : (u32)cpu->regs[GPR_RCX];
 	if (cpu->mode == MODE_64)
 		eflags_store(cpu, cpu->regs[GPR_R11] & 0x3c7fd7);

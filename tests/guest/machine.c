@@ -159,6 +159,7 @@ static void exit_debug(struct vcpu *v)
 	struct kvm_debug_exit_arch *d = &v->run->debug.arch;
 
 	exit_log_add(v->debug_log, (struct exit_entry){d->pc, d->dr6, d->exception, 0});
+	service_after_debug(v, d->exception == 3);
 }
 
 static void unknown_exit(struct vcpu *v)
@@ -201,20 +202,33 @@ static void handle_exit(struct vcpu *v)
 
 /* ---- vCPU threads */
 
+static __thread struct vcpu *own;
+
+/* A library cannot see a signal as the kernel does: immediate_exit, as all VMMs set it. */
+static void on_signal(int sig)
+{
+	(void)sig;
+	if (own)
+		own->run->immediate_exit = 1;
+}
+
 static void *vcpu_thread(void *arg)
 {
 	struct vcpu *v = arg;
 	struct machine *m = v->m;
+	int r;
 
-	while (!m->done) {
-		int r = calls(m)->ioctl(v->fd, KVM_RUN, 0);
-
+	own = v;
+	for (;;) {
+		v->run->immediate_exit = 0;
+		if (m->done) /* set before the last kick: not missed */
+			return NULL;
+		r = calls(m)->ioctl(v->fd, KVM_RUN, 0);
 		if (r < 0 && errno != EINTR && errno != EAGAIN)
 			machine_stop(m, "vCPU %d: KVM_RUN: %s", v->id, strerror(errno));
 		else if (r == 0)
 			handle_exit(v);
 	}
-	return NULL;
 }
 
 int machine_start(struct vcpu *v)
@@ -225,11 +239,6 @@ int machine_start(struct vcpu *v)
 	if (r)
 		machine_stop(v->m, "no thread for vCPU %d", v->id);
 	return r;
-}
-
-static void on_signal(int sig)
-{
-	(void)sig;
 }
 
 static void vcpu_start(struct vcpu *v)
@@ -354,7 +363,6 @@ static void stop_threads(struct machine *m)
 
 		if (!v->started)
 			continue;
-		v->run->immediate_exit = 1; /* stays: the thread looks at `done` behind it */
 		machine_kick(v);
 		pthread_join(v->thread, NULL);
 	}

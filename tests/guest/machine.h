@@ -46,6 +46,7 @@ struct vcpu {
 	struct kvm_sregs back_sregs;
 	struct service *back;
 	struct exit_log *debug_log;
+	uint32_t debug_control;
 	int window_vector; /* SVC_IRQ_WINDOW, or -1 */
 };
 
@@ -83,6 +84,7 @@ void *machine_ram(struct machine *m, uint64_t gpa, uint64_t len);
 void service_call(struct vcpu *v, uint64_t gpa);
 bool service_shutdown(struct vcpu *v); /* KVM_EXIT_SHUTDOWN: was it wanted? */
 void service_irq_window(struct vcpu *v);
+void service_after_debug(struct vcpu *v, bool is_int3);
 void exit_log_add(struct exit_log *log, struct exit_entry e);
 
 #endif

@@ -57,10 +57,25 @@ static long svc_debug(struct vcpu *v, struct service *s)
 {
 	struct kvm_guest_debug d = {.control = s->a};
 
+	v->debug_control = s->a;
 	d.arch.debugreg[0] = s->c;
 	d.arch.debugreg[7] = s->b;
 	v->debug_log = s->d ? machine_ram(v->m, s->d, sizeof(*v->debug_log)) : NULL;
 	return machine_ioctl(v->m, v->fd, KVM_SET_GUEST_DEBUG, &d);
+}
+
+/* As debuggers do: a breakpoint is taken out, an INT3 of the program stepped over. */
+void service_after_debug(struct vcpu *v, bool is_int3)
+{
+	struct kvm_guest_debug off = {0};
+	struct kvm_regs r;
+
+	if (is_int3 && !machine_ioctl(v->m, v->fd, KVM_GET_REGS, &r)) {
+		r.rip++;
+		machine_ioctl(v->m, v->fd, KVM_SET_REGS, &r);
+	} else if (v->debug_control & KVM_GUESTDBG_USE_HW_BP) {
+		machine_ioctl(v->m, v->fd, KVM_SET_GUEST_DEBUG, &off);
+	}
 }
 
 /* ---- host threads */

@@ -67,7 +67,8 @@ static void trap_log(const struct frame *f)
 	struct trap *t = &traps[nr_traps % TRAPS_MAX];
 
 	*t = (struct trap){.vector = f->vector, .error = f->error, .ip = f->ip, .cs = f->cs,
-			   .flags = f->flags, .frame = (ulong)f};
+			   .flags = f->flags, .frame = (ulong)f,
+			   .ax = f->ax, .cx = f->cx, .si = f->si, .di = f->di};
 #ifdef PROT32
 	if (f->cs & 3 || f->flags & VM_FLAG) {
 		t->sp = f->sp;

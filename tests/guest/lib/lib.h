@@ -77,7 +77,7 @@ struct frame {
 };
 
 struct trap {
-	ulong vector, error, ip, cs, flags, sp, ss, cr2, dr6, frame;
+	ulong vector, error, ip, cs, flags, sp, ss, cr2, dr6, frame, ax, cx, si, di;
 };
 
 #define TRAPS_MAX 256
