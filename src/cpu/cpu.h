@@ -344,6 +344,17 @@ static inline bool cpu_v86(const struct cpu *cpu) { return cpu->eflags & EFL_VM;
 static inline bool cpu_prot(const struct cpu *cpu) { return !cpu_real(cpu) && !cpu_v86(cpu); }
 static inline u8 cpu_iopl(const struct cpu *cpu) { return (cpu->eflags >> 12) & 3; }
 
+/* Does somebody look at each iteration of a REP: TF, breakpoints, a debugger? (RF and shadows do not.) */
+bool cpu_stops_each(const struct cpu *cpu);
+
+/* Must a REP end behind the current iteration? It is entered again for the rest. */
+static inline bool cpu_rep_must_end(const struct cpu *cpu)
+{
+	u32 request = cpu->request & cpu->request_mask;
+
+	return unlikely(request) && (request != REQ_STEP || cpu_stops_each(cpu));
+}
+
 /* Set and clear request bits; any thread may set. */
 static inline void cpu_request(struct cpu *cpu, u32 bits)
 {

@@ -134,18 +134,20 @@ static u8 *cpu_env_ram(struct env *e, gva_t gva, u8 need, u8 attr, u32 *len)
 	u32 error;
 	u16 n = MIN(*len, page_left(gva.v));
 
-	if (!OPT_BULK || (e->cpu->request & REQ_STEP)) /* TF, breakpoints: each iteration is looked at */
+	if (!OPT_BULK || ((e->cpu->request & REQ_STEP) && cpu_stops_each(e->cpu)))
 		return NULL;
 	if (mmu_translate(&e->cpu->mmu, gva, n, need, attr, WALK_CPU, &x, &hva, &error) != MMU_OK)
 		return NULL;
 	*len = n;
+	if (hva && (need & MMU_W))
+		tb_note_write(e->cpu, hva, n);
 	return hva;
 }
 
 static bool cpu_env_next_iteration(struct env *e)
 {
 	to_env_cpu(e)->fault->n = 0;
-	return OPT_BULK && !(e->cpu->request & e->cpu->request_mask);
+	return OPT_BULK && !cpu_rep_must_end(e->cpu);
 }
 
 static const struct env_ops cpu_env_ops = {

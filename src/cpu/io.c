@@ -73,7 +73,7 @@ static u32 batch_of(const struct cpu *cpu, u64 base, u64 ea, unsigned int n, u64
 {
 	u64 linear = base + ea, room;
 
-	if (cpu->request & REQ_STEP)
+	if ((cpu->request & REQ_STEP) && cpu_stops_each(cpu))
 		return 1;
 	if (cpu->eflags & EFL_DF)
 		room = (linear & (PAGE_SIZE - 1)) + n;

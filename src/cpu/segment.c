@@ -15,8 +15,9 @@ static bool inside_limit(const struct segment *s, u64 ea, u64 last)
 {
 	bool down = (s->attr & SEGA_S) && (s->attr & (TYPE_CODE | TYPE_DOWN)) == TYPE_DOWN;
 
+	/* SDM 3A 5.3 leaves an access across the end of 4 GiB to the processor: it wraps, as on KVM. */
 	if (!down)
-		return last <= s->limit;
+		return last <= s->limit || s->limit == 0xffffffff;
 	return ea > s->limit && last <= ((s->attr & SEGA_DB) ? 0xffffffffull : 0xffff);
 }
 

@@ -96,12 +96,16 @@ static u32 derive_request_mask(const struct cpu *cpu)
 	return mask;
 }
 
-static bool must_step(const struct cpu *cpu)
+bool cpu_stops_each(const struct cpu *cpu)
 {
 	u64 dr7 = cpu->guest_debug_hw ? cpu->guest_dr7 : cpu->dr7;
 
-	return (cpu->eflags & (EFL_TF | EFL_RF)) || cpu->shadow || cpu->guest_debug_step ||
-		debug_dr7_enabled(dr7);
+	return (cpu->eflags & EFL_TF) || cpu->guest_debug_step || debug_dr7_enabled(dr7);
+}
+
+static bool must_step(const struct cpu *cpu)
+{
+	return (cpu->eflags & EFL_RF) || cpu->shadow || cpu_stops_each(cpu);
 }
 
 void cpu_update(struct cpu *cpu)

@@ -358,7 +358,7 @@ static bool exit_next_iteration(struct env *env)
 
 	if (!OPT_BULK || pending_undelivered(e->rec) >= 0 || cpu->mmu.epoch != e->rec->epoch)
 		return false;
-	if (cpu->request & (cpu->request_mask | REQ_KICK | REQ_FLUSH | REQ_EVENT))
+	if (cpu_rep_must_end(cpu) || (cpu->request & (REQ_KICK | REQ_FLUSH | REQ_EVENT)))
 		return false;
 	pending_next_unit(e->rec);
 	e->rec->units++;

@@ -20,6 +20,7 @@ GUEST_LONG   := $(call guest_names,long)
 GUEST_IMAGES := $(GUEST_REAL) $(GUEST_PROT) $(GUEST_LONG)
 
 # vCPUs and devices of an image: FLAGS_name CPUS_name
+CPUS_smc     := 2
 guest_defs    = -DIMAGE_FLAGS=$(or $(FLAGS_$(1)),0) -DIMAGE_CPUS=$(or $(CPUS_$(1)),1)
 GUEST_LIBS   := $(wildcard tests/guest/lib/* tests/guest/abi.h)
 
