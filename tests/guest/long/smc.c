@@ -13,7 +13,7 @@
 static void put_mov(ulong at, u32 imm)
 {
 	VAR(u8, at) = 0xb8;
-	*(volatile u32 __attribute__((aligned(1))) *)(at + 1) = imm;
+	VAR(u32, at + 1) = imm;
 	VAR(u8, at + 5) = 0xc3;
 }
 
