@@ -5,6 +5,8 @@
  */
 #include "kvm/ioctl.h"
 
+#include "base/clock.h"
+
 #include <cpuid.h>
 #include <errno.h>
 #include <string.h>
@@ -199,29 +201,6 @@ long vm_set_tsc_khz(struct ioc *c)
 }
 
 /* ---- kvmclock */
-
-/* pvclock: ns = (ticks << shift) * mul / 2^32 (negative shift: right). Chooses mul in [2^31, 2^32). */
-static void pvclock_scale(u32 khz, u32 *mul, s8 *shift)
-{
-	u64 hz = (u64)khz * 1000, ns = NS_PER_S;
-
-	*shift = 0;
-	while (hz > 2 * ns || hz >> 32) {
-		hz >>= 1;
-		--*shift;
-	}
-	while (hz <= ns) {
-		hz <<= 1;
-		++*shift;
-	}
-	*mul = (ns << 32) / hz;
-}
-
-static u64 pvclock_ns(u64 ticks, u32 mul, s8 shift)
-{
-	ticks = shift < 0 ? ticks >> -shift : ticks << shift;
-	return mul_shift(ticks, mul, 32);
-}
 
 void vm_clock_init(struct vm *vm)
 {
