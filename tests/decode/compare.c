@@ -3,69 +3,28 @@
  * One instruction as our decoder and as Zydis see it. See decode_sweep.c.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "compare.h"
 
 /* ---- what is meant to differ --------------------------------------------------------- */
 
-/* Instruction sets that Zydis knows and we give as #UD: their CPUID bits are never set. */
-static const struct {
-	ZydisISASet first, last;
-} foreign[] = {
-	/* AVX-512, mask instructions under VEX included: length only */
-	{ZYDIS_ISA_SET_AVX512BW_128, ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_512},
-	{ZYDIS_ISA_SET_KNCE, ZYDIS_ISA_SET_KNC_PF_HINT},	 /* Knights Corner */
-	{ZYDIS_ISA_SET_PADLOCK_ACE, ZYDIS_ISA_SET_PADLOCK_RNG},	 /* VIA */
-	{ZYDIS_ISA_SET_AMX_BF16, ZYDIS_ISA_SET_AMX_TILE},
-	{ZYDIS_ISA_SET_AMD3DNOW, ZYDIS_ISA_SET_AMD_INVLPGB},	 /* 3DNow!, INVLPGB */
-	{ZYDIS_ISA_SET_KEYLOCKER, ZYDIS_ISA_SET_KEYLOCKER_WIDE},
-	{ZYDIS_ISA_SET_SGX, ZYDIS_ISA_SET_SGX_ENCLV},
-	{ZYDIS_ISA_SET_AVX_GFNI, ZYDIS_ISA_SET_AVX_VNNI},
-	{ZYDIS_ISA_SET_TDX, ZYDIS_ISA_SET_UINTR},		 /* and TSXLDTRK */
-	{ZYDIS_ISA_SET_CET, ZYDIS_ISA_SET_CET},
-	{ZYDIS_ISA_SET_CLZERO, ZYDIS_ISA_SET_CLZERO},
-	{ZYDIS_ISA_SET_ENQCMD, ZYDIS_ISA_SET_ENQCMD},
-	{ZYDIS_ISA_SET_FMA4, ZYDIS_ISA_SET_FMA4},
-	{ZYDIS_ISA_SET_GFNI, ZYDIS_ISA_SET_HRESET},
-	{ZYDIS_ISA_SET_LWP, ZYDIS_ISA_SET_LWP},
-	{ZYDIS_ISA_SET_MCOMMIT, ZYDIS_ISA_SET_MCOMMIT},
-	{ZYDIS_ISA_SET_MONITORX, ZYDIS_ISA_SET_MONITORX},
-	{ZYDIS_ISA_SET_MOVDIR, ZYDIS_ISA_SET_MOVDIR},
-	{ZYDIS_ISA_SET_PCONFIG, ZYDIS_ISA_SET_PCONFIG},
-	{ZYDIS_ISA_SET_PT, ZYDIS_ISA_SET_PT},
-	{ZYDIS_ISA_SET_RDPRU, ZYDIS_ISA_SET_RDPRU},
-	{ZYDIS_ISA_SET_RTM, ZYDIS_ISA_SET_RTM},
-	{ZYDIS_ISA_SET_SERIALIZE, ZYDIS_ISA_SET_SERIALIZE},
-	{ZYDIS_ISA_SET_SNP, ZYDIS_ISA_SET_SNP},
-	{ZYDIS_ISA_SET_SSE4A, ZYDIS_ISA_SET_SSE4A},
-	{ZYDIS_ISA_SET_TBM, ZYDIS_ISA_SET_TBM},
-	/* VEX.256 forms of what we have with VEX.128: CPUID.7:ECX[9], [10] */
-	{ZYDIS_ISA_SET_VAES, ZYDIS_ISA_SET_VAES},
-	{ZYDIS_ISA_SET_VPCLMULQDQ, ZYDIS_ISA_SET_VPCLMULQDQ},
-	{ZYDIS_ISA_SET_WAITPKG, ZYDIS_ISA_SET_WAITPKG},
-	{ZYDIS_ISA_SET_XOP, ZYDIS_ISA_SET_XOP},
+/*
+ * A difference is a failure unless a row of one of the two tables below allows it; each row
+ * cites the manual and counts its uses, which are printed. The first table is about length
+ * and memory operands, the second about registers, flags and implicit operands.
+ */
+struct exception {
+	enum insn_op op;  /* OP_INVALID: any */
+	const char *what; /* the difference, as compare_*() names it */
+	bool (*when)(const struct insn *i, const struct oracle *z);
+	const char *manual;
+	unsigned long used;
 };
-_Static_assert(ARRAY_SIZE(foreign) <= 36, "the list of what Zydis alone knows is closed");
-
-static bool is_foreign(ZydisISASet set)
-{
-	unsigned int k;
-
-	for (k = 0; k < ARRAY_SIZE(foreign); k++)
-		if (set >= foreign[k].first && set <= foreign[k].last)
-			return true;
-	return false;
-}
-
-static bool sib_disp32(const struct insn *i, const struct oracle *z)
-{
-	return (z->i.raw.sib.base == 5) && (z->i.raw.modrm.mod == 0) && i->rm == GPR_ZERO;
-}
 
 static bool always(const struct insn *i, const struct oracle *z)
 {
-	(void)i;
-	(void)z;
+	(void)i, (void)z;
 	return true;
 }
 
@@ -75,64 +34,169 @@ static bool operand_size_2(const struct insn *i, const struct oracle *z)
 	return i->osz == 2;
 }
 
+static bool sib_disp32(const struct insn *i, const struct oracle *z)
+{
+	return z->i.raw.sib.base == 5 && z->i.raw.modrm.mod == 0 && i->rm == GPR_ZERO;
+}
+
 static bool count_is_1(const struct insn *i, const struct oracle *z)
 {
 	(void)z;
 	return i->map == 0 && (i->opcode == 0xd0 || i->opcode == 0xd1);
 }
 
-/* Single instructions. OP_INVALID: any. */
-static const struct {
-	enum insn_op op;
-	const char *what;
-	bool (*when)(const struct insn *i, const struct oracle *z);
-} exceptions[] = {
-	/* LEA has no segment (SDM 2A "LEA"); ours is computed all the same */
-	{OP_LEA, "segment", always},
-	/* SDM 2B "MOVSXD": 63 /r with 66 is MOVSXD r16, r/m16 */
-	{OP_MOVSXD, "memory size", operand_size_2},
-	{OP_MOVSXD, "register size", operand_size_2},
-	/* SDM 2A table 2-5: SIB.base 101b with mod 00b is disp32 whatever REX.B is; Zydis 4.0
-	   forgets that under 67. Seen on hardware. */
-	{OP_INVALID, "base", sib_disp32},
-	/* SDM 2B "SBB": AF is set according to the result */
-	{OP_SBB, "flags undefined", always},
-	/* SDM 2B "RCL", "SAL": OF is defined for a count of 1 */
-	{OP_INVALID, "flags undefined", count_is_1},
-	/* SDM 2A "BEXTR": CF and OF are cleared */
-	{OP_BEXTR, "flags undefined", always},
-	/* SDM 2B "PTEST", 2C "VTESTPD": OF, AF, PF, SF are cleared, in the VEX forms too */
-	{OP_VPTEST, "flags written", always},
-	{OP_VTESTPS, "flags written", always},
-	{OP_VTESTPD, "flags written", always},
-	/* SDM 2B "PUSHF", "POPF", "NOP": operands listed by one side only */
-	{OP_PUSHF, "number of operands", always},
-	{OP_POPF, "number of operands", always},
-	{OP_NOP, "number of operands", always},
-	{OP_ENDBR, "number of operands", always},
-	{OP_NOP, "register", always},
-	{OP_NOP, "register size", always},
-	/* SDM 2A "LAR", "LSL": the selector is a word, r32 and r64 are ways to write it */
-	{OP_LAR, "register size", always},
-	{OP_LSL, "register size", always},
-	/* SDM 2B "MOVMSKPS": the upper bits are zero: r64 in 64-bit mode is r32 */
-	{OP_VMOVMSKPS, "register size", always},
-	{OP_VMOVMSKPD, "register size", always},
-	/* SDM 2C "VZEROUPPER": writes ymm, which Zydis does not list */
-	{OP_VZEROUPPER, "implicit vector registers", always},
-	{OP_VZEROALL, "implicit vector registers", always},
-};
-_Static_assert(ARRAY_SIZE(exceptions) <= 30, "goal: none");
-
-static bool is_exception(const struct insn *i, const struct oracle *z, const char *what)
+/* Size letter of the explicit memory operand. */
+static u8 mem_letter(const struct insn *i)
 {
-	unsigned int k;
+	int k = insn_mem_opnd(i);
 
-	for (k = 0; k < ARRAY_SIZE(exceptions); k++)
-		if ((!exceptions[k].op || exceptions[k].op == insn_op(i)) &&
-			exceptions[k].what == what && exceptions[k].when(i, z))
+	return k < 0 ? SZ_NONE : insn_row(i)->opnd[k].size;
+}
+
+static bool no_data(const struct insn *i, const struct oracle *z)
+{
+	(void)z;
+	return mem_letter(i) == SZ_0;
+}
+
+static bool xsave_area(const struct insn *i, const struct oracle *z)
+{
+	(void)z;
+	return mem_letter(i) == SZ_xs;
+}
+
+/* ---- instruction sets: #UD here, because their CPUID bits are never set ---- */
+
+#define FOREIGN_WHEN(name, ...)                                                          \
+	static bool name(const struct insn *i, const struct oracle *z)                   \
+	{                                                                                \
+		static const ZydisISASet set[][2] = {__VA_ARGS__};                       \
+		(void)i;                                                                 \
+		return in_sets(z->i.meta.isa_set, set, ARRAY_SIZE(set));                 \
+	}
+#define ONE(s)	  {ZYDIS_ISA_SET_##s, ZYDIS_ISA_SET_##s}
+#define FROM(s, t) {ZYDIS_ISA_SET_##s, ZYDIS_ISA_SET_##t}
+
+static bool in_sets(ZydisISASet s, const ZydisISASet (*set)[2], unsigned int n)
+{
+	for (unsigned int k = 0; k < n; k++)
+		if (s >= set[k][0] && s <= set[k][1])
 			return true;
 	return false;
+}
+
+FOREIGN_WHEN(avx512, FROM(AVX512BW_128, AVX512_VPOPCNTDQ_512)) /* opmask forms under VEX too */
+FOREIGN_WHEN(knc, FROM(KNCE, KNC_PF_HINT))
+FOREIGN_WHEN(padlock, FROM(PADLOCK_ACE, PADLOCK_RNG))
+FOREIGN_WHEN(amx, FROM(AMX_BF16, AMX_TILE))
+FOREIGN_WHEN(amd_3dnow, FROM(AMD3DNOW, AMD_INVLPGB))
+FOREIGN_WHEN(amd_vector, ONE(FMA4), ONE(SSE4A), ONE(XOP))
+FOREIGN_WHEN(amd_general, ONE(LWP), ONE(TBM))
+FOREIGN_WHEN(amd_system, ONE(CLZERO), ONE(MCOMMIT), ONE(MONITORX), ONE(RDPRU), ONE(SNP))
+FOREIGN_WHEN(keylocker, FROM(KEYLOCKER, KEYLOCKER_WIDE))
+FOREIGN_WHEN(sgx, FROM(SGX, SGX_ENCLV))
+FOREIGN_WHEN(gfni, FROM(AVX_GFNI, AVX_VNNI), FROM(GFNI, HRESET)) /* VNNI, HRESET */
+FOREIGN_WHEN(vex256, ONE(VAES), ONE(VPCLMULQDQ))
+FOREIGN_WHEN(tdx, FROM(TDX, UINTR)) /* and TSXLDTRK */
+FOREIGN_WHEN(cet, ONE(CET))
+FOREIGN_WHEN(intel_stores, ONE(ENQCMD), ONE(MOVDIR))
+FOREIGN_WHEN(intel_system, ONE(PCONFIG), ONE(PT), ONE(RTM), ONE(SERIALIZE), ONE(WAITPKG))
+
+#define UD_HERE "#UD here only"
+#define IN_SDM2 "\"#UD if its CPUID bit is 0\""
+
+static struct exception memory_exceptions[] = {
+	{OP_INVALID, UD_HERE, avx512, "SDM 2A 2.7.11, AVX-512: " IN_SDM2, 0},
+	{OP_INVALID, UD_HERE, knc, "SDM 2D A.3: Knights Corner's opcodes are reserved", 0},
+	{OP_INVALID, UD_HERE, padlock, "SDM 2D A.3: VIA PadLock's opcodes are reserved", 0},
+	{OP_INVALID, UD_HERE, amx, "SDM 1 18.3, AMX: " IN_SDM2, 0},
+	{OP_INVALID, UD_HERE, amd_3dnow, "APM 3 D.2, 3DNow!, INVLPGB: " IN_SDM2, 0},
+	{OP_INVALID, UD_HERE, amd_vector, "APM 4, 6, FMA4, SSE4A, XOP: " IN_SDM2, 0},
+	{OP_INVALID, UD_HERE, amd_general, "APM 3, LWP, TBM: " IN_SDM2, 0},
+	{OP_INVALID, UD_HERE, amd_system, "APM 3 CLZERO, MCOMMIT, MONITORX, RDPRU, PSMASH: " IN_SDM2, 0},
+	{OP_INVALID, UD_HERE, keylocker, "SDM 2A AESENC128KL: " IN_SDM2, 0},
+	{OP_INVALID, UD_HERE, sgx, "SDM 3D 36, ENCLU: " IN_SDM2, 0},
+	{OP_INVALID, UD_HERE, gfni, "SDM 2A GF2P8MULB, HRESET, 2C VPDPBUSD: " IN_SDM2, 0},
+	{OP_INVALID, UD_HERE, vex256, "SDM 2A AESENC, 2B PCLMULQDQ: VEX.256 needs VAES, VPCLMULQDQ", 0},
+	{OP_INVALID, UD_HERE, tdx, "SDM 2B SEAMCALL, 2C UIRET, XSUSLDTRK: " IN_SDM2, 0},
+	{OP_INVALID, UD_HERE, cet, "SDM 1 17, CET: " IN_SDM2, 0},
+	{OP_INVALID, UD_HERE, intel_stores, "SDM 2A ENQCMD, 2B MOVDIR64B: " IN_SDM2, 0},
+	{OP_INVALID, UD_HERE, intel_system,
+		"SDM 2B PCONFIG, PTWRITE, SERIALIZE, 2C XBEGIN, UMONITOR: " IN_SDM2, 0},
+	{OP_LEA, "segment", always, "SDM 2A LEA: no segment; ours is computed all the same", 0},
+	{OP_MOVSXD, "memory size", operand_size_2, "SDM 2B MOVSXD: 66 63 /r is r16, r/m16", 0},
+	{OP_INVALID, "base", sib_disp32,
+		"SDM 2A table 2-5: SIB.base 101b, mod 00b is disp32 whatever REX.B is", 0},
+	{OP_INVALID, "displacement", sib_disp32, "the same; Zydis 4.0 forgets it under 67", 0},
+	{OP_INVALID, "memory access", no_data,
+		"SDM 2 LEA, INVLPG, NOP, PREFETCHh, CLFLUSH: an address, no data", 0},
+	{OP_INVALID, "memory size", no_data, "the same", 0},
+	{OP_INVALID, "memory size", xsave_area, "SDM 1 13.4: the size is XCR0's, not the opcode's", 0},
+};
+_Static_assert(ARRAY_SIZE(memory_exceptions) <= 30, "goal: none");
+
+static struct exception other_exceptions[] = {
+	{OP_SBB, "flags undefined", always, "SDM 2B SBB: AF is set by the result", 0},
+	{OP_INVALID, "flags undefined", count_is_1, "SDM 2B RCL, SAL: OF is defined for a count of 1", 0},
+	{OP_BEXTR, "flags undefined", always, "SDM 2A BEXTR: CF and OF are cleared", 0},
+	{OP_VPTEST, "flags written", always, "SDM 2B PTEST: OF, AF, PF, SF are cleared", 0},
+	{OP_VTESTPS, "flags written", always, "SDM 2C VTESTPD: OF, AF, PF, SF are cleared", 0},
+	{OP_VTESTPD, "flags written", always, "the same", 0},
+	{OP_PUSHF, "number of operands", always, "SDM 2B PUSHF: the operand is implicit", 0},
+	{OP_POPF, "number of operands", always, "SDM 2B POPF: the operand is implicit", 0},
+	{OP_NOP, "number of operands", always, "SDM 2B NOP: operands are not used", 0},
+	{OP_NOP, "register", always, "the same", 0},
+	{OP_NOP, "register size", always, "the same", 0},
+	{OP_ENDBR, "number of operands", always, "SDM 2A ENDBR64: a NOP without CET", 0},
+	{OP_LAR, "register size", always, "SDM 2A LAR: the selector is a word", 0},
+	{OP_LSL, "register size", always, "SDM 2A LSL: the selector is a word", 0},
+	{OP_VMOVMSKPS, "register size", always, "SDM 2B MOVMSKPS: upper bits are zero", 0},
+	{OP_VMOVMSKPD, "register size", always, "the same", 0},
+	{OP_VZEROUPPER, "implicit vector registers", always, "SDM 2C VZEROUPPER: writes all ymm", 0},
+	{OP_VZEROALL, "implicit vector registers", always, "the same", 0},
+};
+
+static bool allowed_by(struct exception *x, unsigned int n, const struct insn *i,
+	const struct oracle *z, const char *what)
+{
+	for (; n; n--, x++)
+		if (!strcmp(x->what, what) && (!x->op || x->op == insn_op(i)) && x->when(i, z)) {
+			x->used++;
+			return true;
+		}
+	return false;
+}
+
+/* Of an instruction set that is #UD here? */
+static bool is_foreign(const struct insn *i, const struct oracle *z)
+{
+	for (unsigned int k = 0; k < ARRAY_SIZE(memory_exceptions); k++)
+		if (!strcmp(memory_exceptions[k].what, UD_HERE) && memory_exceptions[k].when(i, z))
+			return true;
+	return false;
+}
+
+/* What differs, or NULL if nothing does or a table allows it. */
+static const char *judge(const struct insn *i, const struct oracle *z, const char *what)
+{
+	if (!what ||
+		allowed_by(memory_exceptions, ARRAY_SIZE(memory_exceptions), i, z, what) ||
+		allowed_by(other_exceptions, ARRAY_SIZE(other_exceptions), i, z, what))
+		return NULL;
+	return what;
+}
+
+static void show_table(FILE *f, const char *title, const struct exception *x, unsigned int n)
+{
+	fprintf(f, "%s: %u exceptions\n", title, n);
+	for (; n; n--, x++)
+		fprintf(f, "%12lu  %s: %s\n", x->used, x->what, x->manual);
+}
+
+void show_exceptions(FILE *f)
+{
+	show_table(f, "length and memory operand", memory_exceptions, ARRAY_SIZE(memory_exceptions));
+	show_table(f, "other operands, flags", other_exceptions, ARRAY_SIZE(other_exceptions));
 }
 
 /* ---- memory -------------------------------------------------------------------------- */
@@ -167,39 +231,89 @@ static unsigned int acc_of(const ZydisDecodedOperand *op)
 	       (op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE ? ACC_W : 0);
 }
 
-static const char *compare_address(const struct insn *i, const ZydisDecodedOperandMem *m)
+static const char *compare_segment(const struct insn *i, const ZydisDecodedOperand *m)
 {
-	if (ZydisRegisterGetId(m->segment) != i->seg)
-		return "segment";
+	return ZydisRegisterGetId(m->mem.segment) == i->seg ? NULL : "segment";
+}
+
+static const char *compare_base(const struct insn *i, const ZydisDecodedOperand *m)
+{
 	if (i->flags & INSN_MOFFS)
-		return zext(m->disp.value, i->asz) == (u64)i->imm ? NULL : "moffs";
-	if (reg_number(m->base) != i->rm)
-		return "base";
-	if (reg_number(m->index) != i->index)
+		return zext(m->mem.disp.value, i->asz) == (u64)i->imm ? NULL : "moffs";
+	return reg_number(m->mem.base) == i->rm ? NULL : "base";
+}
+
+static const char *compare_address(const struct insn *i, const ZydisDecodedOperand *m)
+{
+	if (i->flags & INSN_MOFFS)
+		return NULL;
+	if (reg_number(m->mem.index) != i->index)
 		return "index";
-	if (m->scale > 1 && m->scale != 1 << i->scale)
+	if (m->mem.scale > 1 && m->mem.scale != 1 << i->scale)
 		return "scale";
-	return m->disp.value == i->disp ? NULL : "displacement";
+	return m->mem.disp.value == i->disp ? NULL : "displacement";
+}
+
+static const char *compare_access(const struct insn *i, const ZydisDecodedOperand *m)
+{
+	return acc_of(m) == insn_mem_acc(i) ? NULL : "memory access";
+}
+
+static const char *compare_size(const struct insn *i, const ZydisDecodedOperand *m)
+{
+	return m->size == 8 * insn_mem_size(i) ? NULL : "memory size";
 }
 
 static const char *compare_memory(const struct insn *i, const struct oracle *z)
 {
+	static const char *(*const parts[])(const struct insn *, const ZydisDecodedOperand *) = {
+		compare_segment, compare_base, compare_address, compare_access, compare_size};
 	const ZydisDecodedOperand *m = mem_operand(z);
-	int k = insn_mem_opnd(i);
-	const char *diff;
+	const char *diff = NULL;
 
-	if (!m || k < 0)
-		return !m == (k < 0) ? NULL : "presence of a memory operand";
-	diff = compare_address(i, &m->mem);
-	if (diff && !is_exception(i, z, diff))
-		return diff;
-	if (insn_row(i)->opnd[k].size == SZ_0)
-		return NULL;
-	if (acc_of(m) != insn_mem_acc(i))
+	if (!m || insn_mem_opnd(i) < 0)
+		return !m == (insn_mem_opnd(i) < 0) ? NULL : "presence of a memory operand";
+	for (unsigned int k = 0; k < ARRAY_SIZE(parts) && !diff; k++)
+		diff = judge(i, z, parts[k](i, m));
+	return diff;
+}
+
+/* The memory operand at rSI or rDI (`id`), which Zydis lists as implicit. */
+static const ZydisDecodedOperand *string_operand(const struct oracle *z, int id)
+{
+	for (unsigned int k = 0; k < z->i.operand_count; k++)
+		if (z->op[k].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+			z->op[k].visibility != ZYDIS_OPERAND_VISIBILITY_EXPLICIT &&
+			ZydisRegisterGetId(z->op[k].mem.base) == id)
+			return &z->op[k];
+	return NULL;
+}
+
+static const char *compare_element(const struct insn *i, unsigned int k, const struct oracle *z)
+{
+	const struct operand *o = &insn_row(i)->opnd[k];
+	bool source = o->kind == OPND_X;
+	const ZydisDecodedOperand *m = string_operand(z, source ? GPR_RSI : GPR_RDI);
+
+	if (!m)
+		return "presence of a memory operand";
+	if (ZydisRegisterGetId(m->mem.segment) != (source ? i->seg : SEG_ES))
+		return "segment";
+	if (acc_of(m) != o->acc)
 		return "memory access";
-	if (insn_row(i)->opnd[k].size == SZ_xs)
-		return NULL;
-	return m->size == 8 * insn_mem_size(i) ? NULL : "memory size";
+	return m->size == 8 * insn_opnd_size(i, k) ? NULL : "memory size";
+}
+
+/* The elements of string instructions. */
+static const char *compare_strings(const struct insn *i, const struct oracle *z)
+{
+	const struct insn_row *row = insn_row(i);
+	const char *diff = NULL;
+
+	for (unsigned int k = 0; k < ARRAY_SIZE(row->opnd) && !diff; k++)
+		if (row->opnd[k].kind == OPND_X || row->opnd[k].kind == OPND_Y)
+			diff = judge(i, z, compare_element(i, k, z));
+	return diff;
 }
 
 /* ---- other operands ------------------------------------------------------------------ */
@@ -311,7 +425,7 @@ static const char *compare_operands(const struct insn *i, const struct oracle *z
 	for (k = 0; k < z->i.operand_count_visible && !diff; k++) {
 		if (k >= ARRAY_SIZE(row->opnd) || !row->opnd[k].kind)
 			return "number of operands";
-		diff = compare_operand(i, k, &z->op[k]);
+		diff = judge(i, z, compare_operand(i, k, &z->op[k]));
 	}
 	if (!diff && k < ARRAY_SIZE(row->opnd) && row->opnd[k].kind)
 		return "number of operands";
@@ -380,20 +494,16 @@ static const char *compare_implicit(const struct insn *i, const struct oracle *z
 static const char *compare_all(const struct insn *i, const struct oracle *z)
 {
 	static const char *(*const parts[])(const struct insn *, const struct oracle *) = {
-		compare_memory, compare_operands, compare_flags, compare_implicit};
-	const char *diff;
-	unsigned int k;
+		compare_memory, compare_strings, compare_operands, compare_flags, compare_implicit};
+	const char *diff = NULL;
 
 	if (i->len != z->i.length)
 		return "length";
 	if (insn_row(i)->cls == CLASS_UD)
-		return NULL;
-	for (k = 0; k < ARRAY_SIZE(parts); k++) {
-		diff = parts[k](i, z);
-		if (diff && !is_exception(i, z, diff))
-			return diff;
-	}
-	return NULL;
+		return NULL; /* UD0, UD1, EVEX: no operand is looked at before #UD */
+	for (unsigned int k = 0; k < ARRAY_SIZE(parts) && !diff; k++)
+		diff = judge(i, z, parts[k](i, z));
+	return diff;
 }
 
 enum verdict compare(
@@ -408,10 +518,8 @@ enum verdict compare(
 	if (o->result != DECODE_OK) {
 		if (!valid)
 			return BOTH_UD;
-		if (is_foreign(z->i.meta.isa_set))
-			return FOREIGN;
-		o->why = "#UD here only";
-		return DIFFERENT;
+		o->why = judge(&o->i, z, UD_HERE);
+		return o->why ? DIFFERENT : UD_ALLOWED;
 	}
 	if (!valid) {
 		if (insn_row(&o->i)->cls == CLASS_UD)
@@ -419,7 +527,7 @@ enum verdict compare(
 		o->why = "#UD in Zydis only";
 		return DIFFERENT;
 	}
-	if (is_foreign(z->i.meta.isa_set) && insn_row(&o->i)->cls != CLASS_UD) {
+	if (is_foreign(&o->i, z) && insn_row(&o->i)->cls != CLASS_UD) {
 		o->why = "not #UD here";
 		return DIFFERENT;
 	}
@@ -439,7 +547,7 @@ void oracle_init(struct oracle *z, enum insn_mode mode)
 	};
 
 	ZydisDecoderInit(&z->dec, modes[mode].mode, modes[mode].stack);
-	/* Without their CPUID bits these are NOPs (SDM 2B "NOP"). */
+	/* Without their CPUID bits these are NOPs (SDM 2B "NOP"): Zydis is told so. */
 	ZydisDecoderEnableMode(&z->dec, ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
 	ZydisDecoderEnableMode(&z->dec, ZYDIS_DECODER_MODE_CET, ZYAN_FALSE);
 	ZydisDecoderEnableMode(&z->dec, ZYDIS_DECODER_MODE_CLDEMOTE, ZYAN_FALSE);

@@ -11,7 +11,7 @@
 enum verdict {
 	SAME,
 	BOTH_UD,
-	FOREIGN,  /* an instruction set that is #UD here, by compare.c's list */
+	UD_ALLOWED, /* #UD here only, which a row of compare.c's table allows */
 	DIFFERENT,
 };
 
@@ -32,6 +32,7 @@ struct ours {
 void oracle_init(struct oracle *z, enum insn_mode mode);
 enum verdict compare(
 	enum insn_mode mode, struct oracle *z, struct ours *o, const u8 *p, unsigned int n);
+void show_exceptions(FILE *f); /* the tables, with how often each row was used */
 void show(FILE *f, enum insn_mode mode, const struct oracle *z, const struct ours *o,
 	const u8 *p);
 

@@ -18,7 +18,7 @@ $(DECODE)/vmlinux:
 
 .PHONY: check-decode check-decode-slice
 check-decode: $(DECODE)/decode_sweep $(VMLINUX)
-	$(Q)$(DECODE)/decode_sweep -n 10000000 $(VMLINUX) $(DECODE_ELF)
+	$(Q)$(DECODE)/decode_sweep -c -n 10000000 $(VMLINUX) $(DECODE_ELF)
 
 check-decode-slice: $(DECODE)/decode_sweep
 	$(Q)$(DECODE)/decode_sweep -n 300000 $(DECODE_ELF)
