@@ -63,7 +63,13 @@ static int pio_write(void *opaque, u16 port, unsigned int len, const void *data)
 /* The guest of guest_test.h, and a gigabyte without a slot at DEVICE. */
 static int setup(void **state)
 {
-	const struct emul_bus bus = {bus_read, bus_write, pio_read, pio_write, &w};
+	const struct emul_bus bus = {
+		.mmio_read = bus_read,
+		.mmio_write = bus_write,
+		.pio_read = pio_read,
+		.pio_write = pio_write,
+		.opaque = &w,
+	};
 	u64 *pdpt;
 
 	(void)state;
