@@ -132,4 +132,4 @@ install: all
 clean:
 	$(Q)rm -rf build build-*
 
--include $(shell find $B -name '*.d' -type f 2>/dev/null)
+-include $(shell find $(addprefix $B/,src vmm tools tests bench examples) -name '*.d' -type f 2>/dev/null)
