@@ -195,9 +195,11 @@ static enum stop run_events(struct cpu *cpu)
 		return STOP_OK;
 	cpu_unrequest(cpu, REQ_IRQ); /* before looking: a later one sets it again */
 	vector = cpu->ops->irq_ack(cpu);
-	if (vector < 0)
-		return STOP_OK;
-	if (cpu->ops->irq_pending(cpu))
+	if (vector < 0) {
+		cpu->leave = LEAVE_IRQ_WINDOW;
+		return cpu->irq_window ? STOP_LEAVE : STOP_OK;
+	}
+	if (cpu->irq_window || cpu->ops->irq_pending(cpu))
 		cpu_request(cpu, REQ_IRQ);
 	return cpu_deliver(cpu, EVENT_IRQ, &(struct exception){.vector = vector});
 }

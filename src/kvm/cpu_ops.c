@@ -60,7 +60,11 @@ static u8 op_get_tpr(struct cpu *cpu)
 
 static void op_set_tpr(struct cpu *cpu, u8 tpr)
 {
-	vcpu_set_cr8(vcpu_of(cpu), tpr);
+	struct vcpu *v = vcpu_of(cpu);
+
+	if (!v->lapic && tpr < v->cr8) /* user space's APIC may have something for the guest now */
+		cpu->leave = LEAVE_TPR;
+	vcpu_set_cr8(v, tpr);
 }
 
 u64 vcpu_get_apic_base(struct vcpu *v)

@@ -266,7 +266,8 @@ static void do_todo_now(struct vcpu *v)
 		cpu_pend_smi(&v->cpu);
 	if (nmi) {
 		v->stats.nmi_injections += nmi;
-		v->cpu.nmi_pending = MIN(v->cpu.nmi_pending + nmi, 2u);
+		/* one that runs and one behind it: no more are remembered */
+		v->cpu.nmi_pending = MIN(v->cpu.nmi_pending + nmi, v->cpu.nmi_blocked ? 1u : 2u);
 		cpu_request(&v->cpu, REQ_NMI);
 	}
 }
@@ -446,7 +447,7 @@ static int run_inside(struct vcpu *v, bool wanted)
 	do_todo(v);
 	if (v->has_sigmask && vcpu_interrupted(v))
 		return exit_interrupted(v);
-	if (vcpu_has_interrupt(v)) /* user space may have changed what was in its way */
+	if (vcpu_has_interrupt(v) || v->cpu.irq_window) /* user space may have changed what was in its way */
 		cpu_request(&v->cpu, REQ_IRQ);
 	vcpu_watch(v);
 	return run_guest(v);

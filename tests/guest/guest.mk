@@ -21,6 +21,10 @@ GUEST_IMAGES := $(GUEST_REAL) $(GUEST_PROT) $(GUEST_LONG)
 
 # vCPUs and devices of an image: FLAGS_name CPUS_name
 CPUS_smc     := 2
+CPUS_smp     := 2
+FLAGS_smp    := 2
+FLAGS_irq    := 2
+FLAGS_priority := 2
 guest_defs    = -DIMAGE_FLAGS=$(or $(FLAGS_$(1)),0) -DIMAGE_CPUS=$(or $(CPUS_$(1)),1)
 GUEST_LIBS   := $(wildcard tests/guest/lib/* tests/guest/abi.h)
 

@@ -19,6 +19,7 @@
 #define POOL	    0x110000 /* pages for tests' tables, up to STACKS */
 #define STACK_TOP   0x200000
 #define USER_STACK  0x1c0000
+#define AP_STACK    0x1d0000 /* of the second processor */
 #define IST_STACK   0x1b0000 /* one stack of 4096 bytes for each IST entry below it */
 #define SCRATCH	    0x400000 /* data of tests */
 

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 /* See lib.h. Built for 64 and for 32 bits. */
-#include "lib.h"
+#include "apic.h"
 
 struct trap traps[TRAPS_MAX];
 volatile unsigned int nr_traps;
 volatile ulong trap_resume, try_ip;
 bool (*trap_hook)(struct frame *f);
-bool step_stop;
+void (*irq_hook)(struct frame *f);
+bool x2apic;
 u64 idt[512] __attribute__((aligned(16)));
 struct tss tss __attribute__((aligned(16)));
 static ulong next_page = POOL;
@@ -104,6 +105,10 @@ void trap_entry(struct frame *f)
 {
 	if (f->vector == USER_EXIT)
 		user_return(f->ax);
+	if (irq_hook && f->vector >= 32) {
+		irq_hook(f);
+		return;
+	}
 	trap_log(f);
 	if (trap_hook && trap_hook(f))
 		return;

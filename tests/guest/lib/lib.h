@@ -86,7 +86,6 @@ extern volatile unsigned int nr_traps;
 extern volatile ulong trap_resume, try_ip;
 /* May change the frame; true: nothing else is to be done (it is logged before). */
 extern bool (*trap_hook)(struct frame *f);
-extern bool step_stop; /* a #DB at trap_resume ends single-stepping there */
 
 void traps_init(void); /* IDT, TSS with RSP0 (ESP0); once on each processor's tables */
 void idt_set(unsigned int vector, ulong handler, u16 sel, u8 type, u8 dpl, u8 ist);
