@@ -256,6 +256,14 @@ long sys_get_emulated_cpuid(struct ioc *c)
 	return give(c, e, ARRAY_SIZE(e));
 }
 
+bool supported_cpuid_bit(u32 leaf, u32 subleaf, unsigned int reg, unsigned int bit)
+{
+	bool ok[NR_CPUF];
+
+	find_implemented(ok);
+	return bits_of(ok, leaf, subleaf, reg) & BIT(bit);
+}
+
 static const struct kvm_cpuid_entry2 *find(const struct vcpu *v, u32 leaf, u32 subleaf)
 {
 	for (u32 i = 0; i < v->nr_cpuid; i++) {
@@ -307,6 +315,41 @@ void vcpu_cpuid_changed(struct vcpu *v)
 				   none || vcpu_cpuid_bit(v, 1, 0, ECX, 24));
 }
 
+/* The bits that follow the processor's state (OSXSAVE, size of the XSAVE area...) as they are now. */
+static void update_runtime(struct vcpu *v, struct kvm_cpuid_entry2 *e, u32 n)
+{
+	u32 out[4];
+
+	for (u32 i = 0; i < n; i++) {
+		cpu_cpuid(&v->cpu, e[i].function, e[i].index, out);
+		e[i].eax = out[EAX];
+		e[i].ebx = out[EBX];
+		e[i].ecx = out[ECX];
+		e[i].edx = out[EDX];
+	}
+}
+
+/* As given once, or as KVM_GET_CPUID2 shows it now. */
+static bool same_table(struct vcpu *v, const struct kvm_cpuid_entry2 *e, u32 n)
+{
+	size_t size = n * sizeof(*e);
+	struct kvm_cpuid_entry2 *now;
+	bool same;
+
+	if (n != v->nr_cpuid)
+		return false;
+	if (!n || !memcmp(e, v->cpuid, size))
+		return true;
+	now = malloc(size);
+	if (!now)
+		return false;
+	memcpy(now, v->cpuid, size);
+	update_runtime(v, now, n);
+	same = !memcmp(e, now, size);
+	free(now);
+	return same;
+}
+
 long vcpu_set_cpuid2(struct ioc *c)
 {
 	u32 n = ((struct kvm_cpuid2 *)c->arg)->nent;
@@ -320,7 +363,7 @@ long vcpu_set_cpuid2(struct ioc *c)
 	if (!e)
 		return err;
 	/* A guest that has run has looked at it: only the same again is accepted. */
-	if (v->has_run && (n != v->nr_cpuid || (n && memcmp(e, v->cpuid, n * sizeof(*e))))) {
+	if (v->has_run && !same_table(v, e, n)) {
 		free(e);
 		return -EINVAL;
 	}
@@ -333,5 +376,16 @@ long vcpu_set_cpuid2(struct ioc *c)
 
 long vcpu_get_cpuid2(struct ioc *c)
 {
-	return give(c, c->vcpu->cpuid, c->vcpu->nr_cpuid);
+	struct vcpu *v = c->vcpu;
+	struct kvm_cpuid_entry2 *now = calloc(v->nr_cpuid + 1, sizeof(*now));
+	long r;
+
+	if (!now)
+		return -ENOMEM;
+	if (v->nr_cpuid)
+		memcpy(now, v->cpuid, v->nr_cpuid * sizeof(*now));
+	update_runtime(v, now, v->nr_cpuid);
+	r = give(c, now, v->nr_cpuid);
+	free(now);
+	return r;
 }

@@ -119,24 +119,31 @@ static bool cr0_valid(u64 cr0)
 	return !(cr0 & CR0_PG) || cr0 & CR0_PE;
 }
 
+static const struct cr4_feature {
+	u64 bit;
+	u32 leaf;
+	u8 reg, n;
+} cr4_features[] = {
+	{CR4_OSXSAVE, 1, 2, 26}, {CR4_PCIDE, 1, 2, 17}, {CR4_FSGSBASE, 7, 1, 0},
+	{CR4_SMEP, 7, 1, 7},	 {CR4_SMAP, 7, 1, 20},	{CR4_UMIP, 7, 2, 2},
+	{CR4_PKE, 7, 2, 3},	 {CR4_LA57, 7, 2, 16},
+};
+
+/* Before the client has chosen a model, what KVM_GET_SUPPORTED_CPUID offers counts. */
+static bool cr4_feature_there(struct vcpu *v, const struct cr4_feature *f)
+{
+	return v->nr_cpuid ? vcpu_cpuid_bit(v, f->leaf, 0, f->reg, f->n) :
+			     supported_cpuid_bit(f->leaf, 0, f->reg, f->n);
+}
+
 static u64 cr4_allowed(struct vcpu *v)
 {
-	static const struct {
-		u64 bit;
-		u32 leaf;
-		u8 reg, n;
-	} by_cpuid[] = {
-		{CR4_VME | CR4_PVI, 1, 3, 1}, {CR4_OSXSAVE, 1, 2, 26}, {CR4_PCIDE, 1, 2, 17},
-		{CR4_FSGSBASE, 7, 1, 0},      {CR4_SMEP, 7, 1, 7},     {CR4_SMAP, 7, 1, 20},
-		{CR4_UMIP, 7, 2, 2},	      {CR4_PKE, 7, 2, 3},      {CR4_LA57, 7, 2, 16},
-	};
-	u64 bits = CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE |
-		   CR4_OSFXSR | CR4_OSXMMEXCPT;
+	u64 bits = CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE |
+		   CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT; /* VME: KVM asks no CPUID bit for it */
 
-	for (size_t i = 0; i < ARRAY_SIZE(by_cpuid); i++)
-		if (!v->nr_cpuid ||
-		    vcpu_cpuid_bit(v, by_cpuid[i].leaf, 0, by_cpuid[i].reg, by_cpuid[i].n))
-			bits |= by_cpuid[i].bit;
+	for (size_t i = 0; i < ARRAY_SIZE(cr4_features); i++)
+		if (cr4_feature_there(v, &cr4_features[i]))
+			bits |= cr4_features[i].bit;
 	return bits;
 }
 

@@ -64,6 +64,12 @@ struct vcpu {
 	u64 mcg_cap, mc_bank[NR_MC_BANKS][4];
 	struct kvm_guest_debug debug;
 	bool tpr_reporting;
+	struct msr_wait { /* a guest's RDMSR or WRMSR is with the client (msr_filter.c) */
+		bool active, write;
+		u8 len;
+		u32 reason; /* KVM_MSR_EXIT_REASON_* */
+		u64 rip;
+	} msr_wait;
 	u64 sigmask; /* KVM_SET_SIGNAL_MASK: bit n - 1 = signal n */
 	bool has_sigmask;
 
@@ -153,6 +159,13 @@ MUSTCHECK bool vcpu_set_apic_base(struct vcpu *v, u64 base, bool host);
 void vcpu_msr_reset(struct vcpu *v, bool init);
 MUSTCHECK bool vcpu_msr_get(struct vcpu *v, u32 index, u64 *value, bool host);
 MUSTCHECK bool vcpu_msr_set(struct vcpu *v, u32 index, u64 value, bool host);
+bool vcpu_msr_known(u32 index);
+
+/* msr_filter.c */
+bool vcpu_msr_allowed(struct vcpu *v, u32 index, bool write);
+bool vcpu_msr_exits(struct vcpu *v, u32 reason); /* ... to the client, when refused for this reason */
+int vcpu_exit_msr(struct vcpu *v);
+MUSTCHECK bool vcpu_complete_msr(struct vcpu *v); /* false: cpu.leave says what came of it */
 
 /* clock.c */
 void vcpu_tsc_init(struct vcpu *v);
@@ -165,6 +178,7 @@ void vm_write_wall_clock(struct vcpu *v, gpa_t where);
 /* cpuid.c */
 void vcpu_cpuid_changed(struct vcpu *v);
 bool vcpu_cpuid_bit(struct vcpu *v, u32 leaf, u32 subleaf, unsigned int reg, unsigned int bit);
+bool supported_cpuid_bit(u32 leaf, u32 subleaf, unsigned int reg, unsigned int bit);
 u32 host_maxphyaddr(void); /* of guests: min(host, 46) */
 u64 supported_xcr0(void);
 
