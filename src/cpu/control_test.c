@@ -193,6 +193,7 @@ static void msrs(void **state)
 		{0x49, 1, false}, {MSR_TSC, 77, true}, {0x5678, 0, false},
 	};
 	struct cpu *cpu = &m->cpu;
+	u64 rip;
 
 	(void)state;
 	machine_mode(m, M_LONG);
@@ -213,8 +214,11 @@ static void msrs(void **state)
 			assert_int_equal(cpu->regs[GPR_RAX] | cpu->regs[GPR_RDX] << 32, row[k].v);
 	}
 	cpu->regs[GPR_RCX] = 0x1235;
-	assert_int_equal(EXEC(m, "\x0f\x30"), STOP_LEAVE);
+	rip = cpu->rip;
+	assert_int_equal(EXEC(m, "\x0f\x30"), STOP_USER);
+	assert_int_equal(cpu->leave, LEAVE_MSR_WRITE);
 	assert_int_equal(cpu->leave_msr, 0x1235);
+	assert_int_equal(cpu->rip, rip);
 }
 
 static void swapgs(void **state)

@@ -31,6 +31,7 @@ enum stop {
 	STOP_EXIT, /* exit env: a device of user space must answer first */
 	STOP_FAIL, /* cannot be emulated; cpu->fail says why */
 	STOP_LEAVE, /* done (next_rip is valid), but cpu_run must return: cpu->leave says why */
+	STOP_USER, /* user space must answer an RDMSR or WRMSR first: likewise, cpu->leave */
 };
 
 /* Return early unless x gives STOP_OK. */
@@ -146,10 +147,15 @@ struct cpu_ops {
 	bool (*irq_pending)(struct cpu *cpu);
 	u8 (*get_tpr)(struct cpu *cpu); /* CR8 */
 	void (*set_tpr)(struct cpu *cpu, u8 tpr);
-	/* MSRs that cpu/ does not own (APIC, KVM's, MTRR...): STOP_OK, STOP_EXC (#GP raised by the
-	   callee with cpu_gp), or STOP_LEAVE after setting cpu->leave. */
+	/* MSRs that cpu/ does not own (APIC, KVM's, MTRR...): STOP_OK or STOP_EXC (#GP raised by the
+	   callee with cpu_gp). */
 	enum stop (*rdmsr)(struct cpu *cpu, u32 index, u64 *value);
 	enum stop (*wrmsr)(struct cpu *cpu, u32 index, u64 value);
+	/* May the guest's instruction have this one? Asked of all MSRs, cpu/'s too. */
+	bool (*msr_allowed)(struct cpu *cpu, u32 index, bool write);
+	/* #GP is raised because the MSR is not allowed, or else by its owner: STOP_EXC, or STOP_USER
+	   after setting cpu->leave. */
+	enum stop (*msr_refused)(struct cpu *cpu, u32 index, bool write, bool allowed);
 	enum stop (*hypercall)(struct cpu *cpu); /* arguments in registers; result in RAX */
 	u64 (*host_to_guest_tsc)(struct cpu *cpu, u64 host_tsc);
 	void (*paging_changed)(struct cpu *cpu); /* after any change of CR0/CR3/CR4/EFER by the guest */

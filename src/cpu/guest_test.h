@@ -81,6 +81,16 @@ static u64 guest_tsc(struct cpu *cpu, u64 host)
 	(void)cpu;
 	return host;
 }
+static bool guest_msr_allowed(struct cpu *cpu, u32 index, bool write)
+{
+	(void)cpu, (void)index, (void)write;
+	return true;
+}
+static enum stop guest_msr_refused(struct cpu *cpu, u32 index, bool write, bool allowed)
+{
+	(void)cpu, (void)index, (void)write, (void)allowed;
+	return STOP_EXC;
+}
 static void guest_nothing(struct cpu *cpu)
 {
 	(void)cpu;
@@ -93,6 +103,8 @@ static const struct cpu_ops guest_ops = {
 	.set_tpr = guest_set_tpr,
 	.rdmsr = guest_rdmsr,
 	.wrmsr = guest_wrmsr,
+	.msr_allowed = guest_msr_allowed,
+	.msr_refused = guest_msr_refused,
 	.hypercall = guest_hypercall,
 	.host_to_guest_tsc = guest_tsc,
 	.paging_changed = guest_nothing,

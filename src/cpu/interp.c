@@ -214,6 +214,7 @@ static enum cpu_leave stop_reason(const struct cpu *cpu, enum stop stop)
 	case STOP_PIO:
 		return LEAVE_PIO;
 	case STOP_LEAVE:
+	case STOP_USER:
 		return cpu->leave;
 	default:
 		return LEAVE_FAIL;

@@ -150,15 +150,28 @@ enum stop cpu_wrmsr(struct cpu *cpu, u32 index, u64 v)
 	}
 }
 
-/* Moved to user space (STOP_LEAVE): RAX and RDX are written when the answer is there. */
+/* Refused: #GP, or (STOP_USER) user space answers; see ops->msr_refused. */
+static enum stop refused(struct cpu *cpu, u32 index, bool write, bool allowed)
+{
+	cpu->leave_msr = index;
+	cpu_gp(cpu, 0);
+	return cpu->ops->msr_refused(cpu, index, write, allowed);
+}
+
 enum stop exec_rdmsr(struct cpu *cpu, const struct insn *i, struct env *e)
 {
 	u32 index = cpu->regs[GPR_RCX];
+	enum stop stop;
 	u64 v = 0;
 
 	(void)i, (void)e;
-	cpu->leave_msr = index;
-	TRY(cpu_rdmsr(cpu, index, &v));
+	if (!cpu->ops->msr_allowed(cpu, index, false))
+		return refused(cpu, index, false, false);
+	stop = cpu_rdmsr(cpu, index, &v);
+	if (stop == STOP_EXC)
+		return refused(cpu, index, false, true);
+	if (stop != STOP_OK)
+		return stop;
 	cpu->regs[GPR_RAX] = (u32)v;
 	cpu->regs[GPR_RDX] = v >> 32;
 	return STOP_OK;
@@ -166,9 +179,13 @@ enum stop exec_rdmsr(struct cpu *cpu, const struct insn *i, struct env *e)
 
 enum stop exec_wrmsr(struct cpu *cpu, const struct insn *i, struct env *e)
 {
+	u64 v = (u32)cpu->regs[GPR_RAX] | cpu->regs[GPR_RDX] << 32;
 	u32 index = cpu->regs[GPR_RCX];
+	enum stop stop;
 
 	(void)i, (void)e;
-	cpu->leave_msr = index;
-	return cpu_wrmsr(cpu, index, (u32)cpu->regs[GPR_RAX] | cpu->regs[GPR_RDX] << 32);
+	if (!cpu->ops->msr_allowed(cpu, index, true))
+		return refused(cpu, index, true, false);
+	stop = cpu_wrmsr(cpu, index, v);
+	return stop == STOP_EXC ? refused(cpu, index, true, true) : stop;
 }

@@ -75,11 +75,20 @@ static enum stop t_wrmsr(struct cpu *cpu, u32 index, u64 v)
 {
 	if (index == MSR_TSC)
 		self(cpu)->tsc = v;
-	if (index == 0x1235) {
-		cpu->leave = LEAVE_MSR_WRITE;
-		return STOP_LEAVE;
-	}
 	return index == MSR_TSC ? STOP_OK : cpu_gp(cpu, 0);
+}
+static bool t_msr_allowed(struct cpu *cpu, u32 index, bool write)
+{
+	(void)cpu;
+	return index != 0x1235 || !write;
+}
+static enum stop t_msr_refused(struct cpu *cpu, u32 index, bool write, bool allowed)
+{
+	if (allowed)
+		return STOP_EXC;
+	assert_int_equal(index, 0x1235);
+	cpu->leave = write ? LEAVE_MSR_WRITE : LEAVE_MSR_READ;
+	return STOP_USER;
 }
 static enum stop t_hypercall(struct cpu *cpu) { cpu->regs[GPR_RAX] = 99; return STOP_OK; }
 static u64 t_tsc(struct cpu *cpu, u64 host) { (void)host; return self(cpu)->tsc; }
@@ -89,7 +98,8 @@ static void t_smm(struct cpu *cpu) { self(cpu)->smm_changed++; }
 
 static const struct cpu_ops machine_ops = {
 	.irq_ack = t_irq_ack, .irq_pending = t_irq_pending, .get_tpr = t_get_tpr,
-	.set_tpr = t_set_tpr, .rdmsr = t_rdmsr, .wrmsr = t_wrmsr, .hypercall = t_hypercall,
+	.set_tpr = t_set_tpr, .rdmsr = t_rdmsr, .wrmsr = t_wrmsr,
+	.msr_allowed = t_msr_allowed, .msr_refused = t_msr_refused, .hypercall = t_hypercall,
 	.host_to_guest_tsc = t_tsc, .paging_changed = t_paging, .nmi_unmasked = t_nmi,
 	.smm_changed = t_smm,
 };

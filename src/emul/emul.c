@@ -238,6 +238,7 @@ static enum emul_result run_pass(struct emul *em, struct cpu *cpu)
 		rec->active = false;
 		return EMUL_DONE;
 	case STOP_PIO:
+	case STOP_USER: /* RDMSR and WRMSR have no memory operand */
 	case STOP_FAIL:
 		break;
 	}

@@ -95,6 +95,25 @@ static enum stop op_wrmsr(struct cpu *cpu, u32 index, u64 value)
 	return vcpu_msr_set(vcpu_of(cpu), index, value, false) ? STOP_OK : cpu_gp(cpu, 0);
 }
 
+static bool op_msr_allowed(struct cpu *cpu, u32 index, bool write)
+{
+	return vcpu_msr_allowed(vcpu_of(cpu), index, write);
+}
+
+static enum stop op_msr_refused(struct cpu *cpu, u32 index, bool write, bool allowed)
+{
+	struct vcpu *v = vcpu_of(cpu);
+	u32 reason = !allowed		      ? KVM_MSR_EXIT_REASON_FILTER
+		     : vcpu_msr_known(index) ? KVM_MSR_EXIT_REASON_INVAL
+					      : KVM_MSR_EXIT_REASON_UNKNOWN;
+
+	if (!vcpu_msr_exits(v, reason))
+		return STOP_EXC;
+	v->msr_wait.reason = reason;
+	cpu->leave = write ? LEAVE_MSR_WRITE : LEAVE_MSR_READ;
+	return STOP_USER;
+}
+
 static u64 op_host_to_guest_tsc(struct cpu *cpu, u64 tsc)
 {
 	return vcpu_tsc(vcpu_of(cpu), host_tsc_invariant() ? tsc : host_tsc());
@@ -169,6 +188,8 @@ const struct cpu_ops vcpu_cpu_ops = {
 	.set_tpr = op_set_tpr,
 	.rdmsr = op_rdmsr,
 	.wrmsr = op_wrmsr,
+	.msr_allowed = op_msr_allowed,
+	.msr_refused = op_msr_refused,
 	.hypercall = op_hypercall,
 	.host_to_guest_tsc = op_host_to_guest_tsc,
 	.paging_changed = op_paging_changed,

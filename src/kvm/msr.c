@@ -408,6 +408,11 @@ static const struct msr_row *find_row(u32 index)
 	return NULL;
 }
 
+bool vcpu_msr_known(u32 index)
+{
+	return find_row(index);
+}
+
 void vcpu_msr_reset(struct vcpu *v, bool init)
 {
 	(void)init;

@@ -389,9 +389,10 @@ static int leave(struct vcpu *v)
 		return step_out(v);
 	case LEAVE_RESET:
 	case LEAVE_HYPERCALL: /* our ops handle all of them */
+		return RUN_ON;
 	case LEAVE_MSR_READ:
 	case LEAVE_MSR_WRITE:
-		return RUN_ON;
+		return vcpu_exit_msr(v);
 	}
 	return VM_BUG_ON(true, v->vm) ? -EIO : RUN_ON;
 }
@@ -404,6 +405,8 @@ static int complete(struct vcpu *v)
 	u8 reply[PAGE_SIZE];
 	struct fragment f;
 
+	if (v->msr_wait.active)
+		return vcpu_complete_msr(v) ? RUN_ON : emul_outcome(v, EMUL_LEAVE);
 	if (!emul_is_pending(&v->emul))
 		return RUN_ON;
 	emul_fragment(&v->emul, &f);

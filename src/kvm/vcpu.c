@@ -96,6 +96,7 @@ void vcpu_queue_nmi(struct vcpu *v)
 void vcpu_reset(struct vcpu *v, bool init)
 {
 	emul_drop(&v->emul);
+	v->msr_wait.active = false;
 	cpu_reset(&v->cpu, init);
 	if (v->lapic)
 		lapic_reset(v->lapic, init);

@@ -27,6 +27,7 @@ static void vm_free(struct vm *vm)
 	irqfds_free(vm);
 	ioeventfds_free(vm);
 	coalesced_free(vm);
+	msr_filter_free(vm->msr_filter);
 	for (u32 i = 0; i < vm->nr_vcpus; i++)
 		vcpu_free(vm->vcpu[i]);
 	if (vm->chip) {
@@ -250,6 +251,8 @@ static long enable_cap(struct vm *vm, const struct kvm_enable_cap *cap)
 		return split_irqchip(vm, cap->args[0]);
 	case KVM_CAP_X2APIC_API:
 		return x2apic_api(vm, cap->args[0]);
+	case KVM_CAP_X86_USER_SPACE_MSR:
+		return vm_set_msr_exits(vm, cap->args[0]);
 	case KVM_CAP_EXCEPTION_PAYLOAD:
 		vm->exception_payload = cap->args[0];
 		return 0;

@@ -24,6 +24,7 @@ struct event_thread;
 struct irqfd;
 struct ioeventfd;
 struct coalesced;
+struct msr_filter;
 
 /* kvmclock: guest nanoseconds as a linear function of the host's TSC (kvm/clock.c). */
 struct vm_clock {
@@ -48,6 +49,8 @@ struct vm {
 	 * thread takes it between vcpu_enter and vcpu_leave.
 	 */
 	pthread_mutex_t slots_lock;
+	struct msr_filter *msr_filter; /* atomic pointer; NULL: all allowed */
+	u32 msr_exits; /* atomic: KVM_CAP_X86_USER_SPACE_MSR */
 	u64 manual_dirty; /* KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 flags */
 
 	pthread_mutex_t lock; /* all below */
@@ -108,6 +111,10 @@ static inline bool vm_has_pic(struct vm *vm)
  * `flush`, also drop its write translations. Returns when all have. Under slots_lock.
  */
 void vm_sync_vcpus(struct vm *vm, bool flush);
+
+/* msr_filter.c */
+void msr_filter_free(struct msr_filter *f);
+long vm_set_msr_exits(struct vm *vm, u64 reasons);
 
 /* irqchip.c */
 extern const struct irqchip_ops vm_irqchip_ops;
