@@ -173,6 +173,44 @@ void vcpu_set_tsc(struct vcpu *v, u64 value, bool host_write)
 	__atomic_fetch_or(&v->todo, TODO_CLOCK, __ATOMIC_SEQ_CST);
 }
 
+/* ---- the offset itself, for migration: KVM_VCPU_TSC_CTRL */
+
+static bool is_tsc_offset(const struct kvm_device_attr *a)
+{
+	return a->group == KVM_VCPU_TSC_CTRL && a->attr == KVM_VCPU_TSC_OFFSET;
+}
+
+long vcpu_has_device_attr(struct ioc *c)
+{
+	return is_tsc_offset(c->arg) ? 0 : -ENXIO;
+}
+
+long vcpu_get_device_attr(struct ioc *c)
+{
+	const struct kvm_device_attr *a = c->arg;
+
+	return is_tsc_offset(a) ? copy_out(a->addr, &c->vcpu->tsc_offset, sizeof(u64)) : -ENXIO;
+}
+
+long vcpu_set_device_attr(struct ioc *c)
+{
+	const struct kvm_device_attr *a = c->arg;
+	struct vcpu *v = c->vcpu;
+	u64 offset;
+
+	if (!is_tsc_offset(a))
+		return -ENXIO;
+	if (copy_in(&offset, a->addr, sizeof(offset)))
+		return -EFAULT;
+	pthread_mutex_lock(&v->vm->lock);
+	v->tsc_offset = v->vm->tsc_offset = offset; /* what is "the same time" for the next vCPU */
+	pthread_mutex_unlock(&v->vm->lock);
+	if (v->lapic)
+		lapic_tsc_changed(v->lapic);
+	__atomic_fetch_or(&v->todo, TODO_CLOCK, __ATOMIC_SEQ_CST);
+	return 0;
+}
+
 long vcpu_get_tsc_khz(struct ioc *c)
 {
 	return c->vcpu->tsc_khz;
