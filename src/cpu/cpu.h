@@ -228,7 +228,10 @@ struct cpu {
 		u8 insn_len;
 	} event;
 	bool guest_debug_step, guest_debug_hw, guest_debug_sw; /* KVM_SET_GUEST_DEBUG */
+	bool guest_debug_block; /* ... no interrupt, NMI or SMI is taken */
 	u64 guest_dr[4], guest_dr7;
+	bool mwait_needs_cpuid; /* MONITOR and MWAIT are #UD unless CPUID has them (KVM's quirk is off) */
+	bool mwait_by_msr; /* CPUID's MONITOR bit follows IA32_MISC_ENABLE[18] */
 	bool irq_window; /* kvm_run->request_interrupt_window */
 
 	/* --- set at creation --- */

@@ -43,7 +43,7 @@ enum stop exec_mov_dr(struct cpu *cpu, const struct insn *i, struct env *e)
 		return cpu_ud(cpu);
 	if (cpu->cpl)
 		return cpu_gp(cpu, 0);
-	if (cpu->dr7 & DR7_GD)
+	if ((cpu->guest_debug_hw ? cpu->guest_dr7 : cpu->dr7) & DR7_GD)
 		return raise_bd(cpu);
 	if (n == 4 || n == 5)
 		n += 2;

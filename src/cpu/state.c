@@ -87,6 +87,8 @@ static u32 derive_request_mask(const struct cpu *cpu)
 {
 	u32 mask = REQ_KICK | REQ_STEP | REQ_FLUSH | REQ_EVENT;
 
+	if (cpu->guest_debug_block)
+		return mask;
 	if (!cpu->shadow && (cpu->eflags & EFL_IF))
 		mask |= REQ_IRQ;
 	if (!cpu->shadow && !cpu->nmi_blocked)

@@ -331,6 +331,7 @@ long vcpu_set_guest_debug(struct ioc *c)
 	v->cpu.guest_debug_step = on && d->control & KVM_GUESTDBG_SINGLESTEP;
 	v->cpu.guest_debug_hw = on && d->control & KVM_GUESTDBG_USE_HW_BP;
 	v->cpu.guest_debug_sw = on && d->control & KVM_GUESTDBG_USE_SW_BP;
+	v->cpu.guest_debug_block = on && d->control & KVM_GUESTDBG_BLOCKIRQ;
 	for (int i = 0; i < 4; i++)
 		v->cpu.guest_dr[i] = d->arch.debugreg[i];
 	v->cpu.guest_dr7 = d->arch.debugreg[7];
