@@ -160,6 +160,8 @@ static void leaf1(struct cpu *cpu, u32 out[4])
 	u64 apic_base;
 
 	put_bit(&out[ECX], 27, cpu->cr4 & CR4_OSXSAVE);
+	if (cpu->mwait_by_msr)
+		put_bit(&out[ECX], 3, cpu->misc_enable & BIT(18));
 	if (cpu->ops->rdmsr(cpu, MSR_APIC_BASE, &apic_base) == STOP_OK && !(apic_base & BIT(11)))
 		put_bit(&out[EDX], 9, false);
 }

@@ -81,12 +81,22 @@ enum stop exec_cache(struct cpu *cpu, const struct insn *i, struct env *e)
 	return STOP_OK;
 }
 
-/* MONITOR and MWAIT do nothing, as in KVM: the guest polls. */
+/* MONITOR and MWAIT do nothing, as in KVM: the guest polls. KVM's quirk: whatever CPUID says. */
+static bool monitor_absent(struct cpu *cpu)
+{
+	u32 out[4];
+
+	if (!cpu->mwait_needs_cpuid)
+		return false;
+	cpu_cpuid(cpu, 1, 0, out);
+	return !(out[2] & BIT(3));
+}
+
 enum stop exec_monitor(struct cpu *cpu, const struct insn *i, struct env *e)
 {
 	u8 byte;
 
-	if (cpu->cpl)
+	if (cpu->cpl || monitor_absent(cpu))
 		return cpu_ud(cpu);
 	if ((u32)cpu->regs[GPR_RCX])
 		return cpu_gp(cpu, 0);
@@ -97,9 +107,7 @@ enum stop exec_monitor(struct cpu *cpu, const struct insn *i, struct env *e)
 enum stop exec_mwait(struct cpu *cpu, const struct insn *i, struct env *e)
 {
 	(void)i, (void)e;
-	if (cpu->cpl)
-		return cpu_ud(cpu);
-	return STOP_OK;
+	return cpu->cpl || monitor_absent(cpu) ? cpu_ud(cpu) : STOP_OK;
 }
 
 /*

@@ -136,9 +136,12 @@ static s64 hypercall(struct vcpu *v, u64 nr)
 		return -KVM_EPERM;
 	switch (nr) {
 	case KVM_HC_VAPIC_POLL_IRQ:
-	case KVM_HC_SCHED_YIELD:
 		return 0;
+	case KVM_HC_SCHED_YIELD:
+		return vcpu_has_pv(v, KVM_FEATURE_PV_SCHED_YIELD) ? 0 : -KVM_ENOSYS;
 	case KVM_HC_KICK_CPU:
+		if (!vcpu_has_pv(v, KVM_FEATURE_PV_UNHALT))
+			return -KVM_ENOSYS;
 		return kick_cpu(v, v->cpu.regs[GPR_RCX]);
 	}
 	return -KVM_ENOSYS;

@@ -7,6 +7,7 @@
 
 #include <cpuid.h>
 #include <errno.h>
+#include <linux/kvm_para.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -281,6 +282,12 @@ bool vcpu_cpuid_bit(struct vcpu *v, u32 leaf, u32 subleaf, unsigned int reg, uns
 	const struct kvm_cpuid_entry2 *e = find(v, leaf, subleaf);
 
 	return e && *reg_of((struct kvm_cpuid_entry2 *)e, reg) & BIT(bit);
+}
+
+/* Unless told to look, KVM has its features for guests that do not know of them. */
+bool vcpu_has_pv(struct vcpu *v, unsigned int feature)
+{
+	return !v->enforce_pv || vcpu_cpuid_bit(v, KVM_CPUID_FEATURES, 0, EAX, feature);
 }
 
 static struct cpuid_entry *convert(const struct kvm_cpuid_entry2 *e, u32 n)

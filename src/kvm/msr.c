@@ -6,6 +6,7 @@
 #include "kvm/ioctl.h"
 
 #include <errno.h>
+#include <linux/kvm_para.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +14,10 @@
 #define FEAT BIT(1)
 #define RO   BIT(2)
 #define DROP BIT(3)
+
+#define MSR_PLATFORM_INFO 0xce
+#define MSR_MISC_ENABLE	  0x1a0
+#define MISC_ENABLE_MWAIT BIT(18)
 
 #define MSRS_MAX 256 /* of one GET_MSRS or SET_MSRS */
 
@@ -54,7 +59,7 @@ static u64 *cpu_msr(struct cpu *cpu, u32 index)
 		return &cpu->tsc_aux;
 	case MSR_PAT:
 		return &cpu->pat;
-	case 0x1a0:
+	case MSR_MISC_ENABLE:
 		return &cpu->misc_enable;
 	case 0x48:
 		return &cpu->spec_ctrl;
@@ -88,6 +93,21 @@ static bool cpu_msr_set(struct vcpu *v, u32 index, u64 value, bool host)
 		break;
 	}
 	*cpu_msr(&v->cpu, index) = value;
+	return true;
+}
+
+/* Without its quirk, KVM lets bit 18 switch CPUID's MONITOR bit. */
+static bool misc_enable_set(struct vcpu *v, u32 index, u64 value, bool host)
+{
+	bool switched = (value ^ v->cpu.misc_enable) & MISC_ENABLE_MWAIT;
+
+	(void)index, (void)host;
+	if (v->vm->disabled_quirks & KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT && switched) {
+		if (!vcpu_cpuid_bit(v, 1, 0, 2, 0)) /* SSE3 */
+			return false;
+		v->cpu.mwait_by_msr = true;
+	}
+	v->cpu.misc_enable = value;
 	return true;
 }
 
@@ -423,9 +443,46 @@ void vcpu_msr_reset(struct vcpu *v, bool init)
 	v->time_on = false;
 }
 
+/* KVM's own MSRs and the feature bit (CPUID 4000_0001H:EAX) that each belongs to. */
+static int pv_feature(u32 index)
+{
+	switch (index) {
+	case MSR_KVM_WALL_CLOCK:
+	case MSR_KVM_SYSTEM_TIME:
+		return KVM_FEATURE_CLOCKSOURCE;
+	case MSR_KVM_WALL_CLOCK_NEW:
+	case MSR_KVM_SYSTEM_TIME_NEW:
+		return KVM_FEATURE_CLOCKSOURCE2;
+	case MSR_KVM_ASYNC_PF_EN:
+		return KVM_FEATURE_ASYNC_PF;
+	case MSR_KVM_ASYNC_PF_INT:
+	case MSR_KVM_ASYNC_PF_ACK:
+		return KVM_FEATURE_ASYNC_PF_INT;
+	case MSR_KVM_STEAL_TIME:
+		return KVM_FEATURE_STEAL_TIME;
+	case MSR_KVM_PV_EOI_EN:
+		return KVM_FEATURE_PV_EOI;
+	case MSR_KVM_POLL_CONTROL:
+		return KVM_FEATURE_POLL_CONTROL;
+	}
+	return -1;
+}
+
+/* Is it there for this guest? */
+static const struct msr_row *row_for(struct vcpu *v, u32 index, bool host)
+{
+	int feature = pv_feature(index);
+
+	if (feature >= 0 && !vcpu_has_pv(v, feature))
+		return NULL;
+	if (index == MSR_PLATFORM_INFO && !host && v->vm->hide_platform_info)
+		return NULL;
+	return find_row(index);
+}
+
 bool vcpu_msr_get(struct vcpu *v, u32 index, u64 *value, bool host)
 {
-	const struct msr_row *m = find_row(index);
+	const struct msr_row *m = row_for(v, index, host);
 
 	if (!m)
 		return false;
@@ -437,7 +494,7 @@ bool vcpu_msr_get(struct vcpu *v, u32 index, u64 *value, bool host)
 
 bool vcpu_msr_set(struct vcpu *v, u32 index, u64 value, bool host)
 {
-	const struct msr_row *m = find_row(index);
+	const struct msr_row *m = row_for(v, index, host);
 	u64 *slot;
 
 	if (!m)

@@ -552,6 +552,7 @@ int vcpu_run(struct vcpu *v)
 	int r;
 
 	v->cpu.irq_window = v->run->request_interrupt_window && !vm_has_pic(v->vm);
+	v->cpu.mwait_needs_cpuid = v->vm->disabled_quirks & KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS;
 	v->cpu.no_fix_hypercall = v->vm->disabled_quirks & KVM_X86_QUIRK_FIX_HYPERCALL_INSN;
 	if (v->mp_state == KVM_MP_STATE_UNINITIALIZED) {
 		r = wait_for_init(v, wanted);

@@ -315,8 +315,12 @@ long vcpu_set_vapic_addr(struct ioc *c)
 
 long vcpu_enable_cap(struct ioc *c)
 {
-	(void)c; /* Hyper-V, PV features: none is offered */
-	return -EINVAL;
+	const struct kvm_enable_cap *cap = c->arg;
+
+	if (cap->flags || cap->cap != KVM_CAP_ENFORCE_PV_FEATURE_CPUID)
+		return -EINVAL; /* Hyper-V's are not offered */
+	c->vcpu->enforce_pv = cap->args[0];
+	return 0;
 }
 
 /* The argument is a header of 4 bytes and a mask of 8; NULL removes the mask. */

@@ -74,6 +74,7 @@ struct vcpu {
 	bool has_sigmask;
 
 	/* guest time: guest TSC = host TSC * tsc_ratio / 2^48 + tsc_offset */
+	bool enforce_pv; /* KVM_CAP_ENFORCE_PV_FEATURE_CPUID */
 	u32 tsc_khz;
 	u64 tsc_ratio, tsc_offset;
 	u64 tsc_adjust;
@@ -178,6 +179,7 @@ void vm_write_wall_clock(struct vcpu *v, gpa_t where);
 /* cpuid.c */
 void vcpu_cpuid_changed(struct vcpu *v);
 bool vcpu_cpuid_bit(struct vcpu *v, u32 leaf, u32 subleaf, unsigned int reg, unsigned int bit);
+bool vcpu_has_pv(struct vcpu *v, unsigned int feature); /* KVM_FEATURE_* */
 bool supported_cpuid_bit(u32 leaf, u32 subleaf, unsigned int reg, unsigned int bit);
 u32 host_maxphyaddr(void); /* of guests: min(host, 46) */
 u64 supported_xcr0(void);

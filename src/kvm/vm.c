@@ -267,6 +267,13 @@ static long enable_cap(struct vm *vm, const struct kvm_enable_cap *cap)
 			return -EINVAL;
 		__atomic_store_n(&vm->manual_dirty, cap->args[0], __ATOMIC_RELAXED);
 		return 0;
+	case KVM_CAP_MSR_PLATFORM_INFO:
+		vm->hide_platform_info = !cap->args[0];
+		return 0;
+	case KVM_CAP_DISABLE_QUIRKS2:
+		if (cap->args[0] & ~(u64)QUIRKS_VALID)
+			return -EINVAL;
+		/* fall through */
 	case KVM_CAP_DISABLE_QUIRKS:
 		vm->disabled_quirks = cap->args[0];
 		return 0;

@@ -19,6 +19,12 @@
 #define VM_SLOTS_MAX	MEM_SLOTS_MAX
 #define VM_SPACES	MEM_SPACES /* KVM_CAP_MULTI_ADDRESS_SPACE: normal, SMM */
 
+#define QUIRKS_VALID                                                             \
+	(KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_CD_NW_CLEARED |           \
+	 KVM_X86_QUIRK_LAPIC_MMIO_HOLE | KVM_X86_QUIRK_OUT_7E_INC_RIP |          \
+	 KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT | KVM_X86_QUIRK_FIX_HYPERCALL_INSN | \
+	 KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS)
+
 struct vcpu;
 struct event_thread;
 struct irqfd;
@@ -69,6 +75,7 @@ struct vm {
 	struct coalesced *zones;
 	u64 disabled_quirks;
 	bool exception_payload, triple_fault_event, exit_on_fail;
+	bool hide_platform_info; /* KVM_CAP_MSR_PLATFORM_INFO was switched off */
 
 	pthread_mutex_t irqfds_lock;
 	struct irqfd *irqfds;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * The CPU model as clients see it: KVM_GET_CPUID2 follows the processor's state, CR4 follows the
- * model. Found by the KVM selftests cpuid_test, set_sregs_test. --device: a host's KVM.
+ * The CPU model as clients see it: KVM_GET_CPUID2 follows the processor's state, CR4 and KVM's own
+ * MSRs and hypercalls follow the model, quirks can be switched off. Found by the KVM selftests
+ * cpuid_test, set_sregs_test, monitor_mwait_test, platform_info_test, kvm_pv_test,
+ * fix_hypercall_test. --device: a host's KVM; a PVM host emulates real mode, without MONITOR.
  */
 #include "real.h"
 
@@ -67,11 +69,97 @@ static void test_cr4(void)
 	machine_close(&m);
 }
 
+#define MONITOR	     0x0f, 0x01, 0xc8
+#define MWAIT	     0x0f, 0x01, 0xc9
+#define CPUID_SSE3   1u
+#define CPUID_MWAIT  (1u << 3) /* CPUID.1:ECX */
+#define MISC_ENABLE  0x1a0
+#define MISC_MWAIT   (1ull << 18)
+
+static void test_mwait(void)
+{
+	struct kvm_cpuid2 *c = supported_cpuid();
+	struct machine m;
+
+	machine_open(&m, GUEST(MONITOR, MWAIT, HLT));
+	cpuid_leaf(c, 1, 0)->ecx = (cpuid_leaf(c, 1, 0)->ecx & ~CPUID_MWAIT) | CPUID_SSE3;
+	CHECK_EQ("set", set_cpuid(&m, c), 0);
+	RUN_TO_HLT(&m, "no CPUID bit, quirk", CODE + 7);
+	CHECK_EQ("quirks", enable_cap(m.vm, KVM_CAP_DISABLE_QUIRKS2, 1u << 20), -EINVAL);
+	CHECK_EQ("quirks", enable_cap(m.vm, KVM_CAP_DISABLE_QUIRKS2,
+				      KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS |
+				      KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT), 0);
+	jump(&m, CODE);
+	RUN_TO_FAULT(&m, "no CPUID bit, no quirk: MONITOR", UD);
+	jump(&m, CODE + 3);
+	RUN_TO_FAULT(&m, "no CPUID bit, no quirk: MWAIT", UD);
+	CHECK_EQ("MISC_ENABLE", msr_set(&m, MISC_ENABLE, MISC_MWAIT), 1);
+	jump(&m, CODE);
+	RUN_TO_HLT(&m, "CPUID bit by MISC_ENABLE", CODE + 7);
+	free(c);
+	machine_close(&m);
+}
+
+#define MSR_PLATFORM_INFO 0xce
+#define WORD(v) (v) & 0xff, (v) >> 8 & 0xff, (v) >> 16 & 0xff, (v) >> 24
+#define RDMSR(index) 0x66, 0xb9, WORD(index), 0x0f, 0x32 /* mov $index,%ecx; rdmsr */
+
+static void test_platform_info(void)
+{
+	struct machine m;
+	uint64_t v;
+
+	machine_open(&m, GUEST(RDMSR(MSR_PLATFORM_INFO), HLT));
+	CHECK_EQ("client's write", msr_set(&m, MSR_PLATFORM_INFO, 0xff00), 1);
+	RUN_TO_HLT(&m, "read", CODE + 9);
+	CHECK_EQ("value", regs_of(&m).rax, 0xff00);
+	CHECK_EQ("off", enable_cap(m.vm, KVM_CAP_MSR_PLATFORM_INFO, 0), 0);
+	jump(&m, CODE);
+	RUN_TO_FAULT(&m, "read when off", GP);
+	CHECK_EQ("client's read when off", msr_get(&m, MSR_PLATFORM_INFO, &v), 1);
+	CHECK_EQ("client's value", v, 0xff00);
+	machine_close(&m);
+}
+
+#define MSR_KVM_SYSTEM_TIME 0x12
+#define MSR_KVM_STEAL_TIME  0x4b564d03
+#define KVM_FEATURES	    0x40000001
+#define SCHED_YIELD	    11
+#define ENOSYS_KVM	    1000
+
+static void test_pv(void)
+{
+	struct kvm_cpuid2 *c = supported_cpuid();
+	const uint8_t *hypercall = c->entries[0].ebx == 0x756e6547 /* Genu */ ?
+				   (const uint8_t *)"\x0f\x01\xc1" : (const uint8_t *)"\x0f\x01\xd9";
+	struct machine m;
+
+	machine_open(&m, GUEST(RDMSR(MSR_KVM_SYSTEM_TIME), HLT, RDMSR(MSR_KVM_STEAL_TIME), HLT,
+			       0x66, 0xb8, WORD(SCHED_YIELD), 0, 0, 0, HLT));
+	memcpy(m.ram + CODE + 24, hypercall, 3);
+	cpuid_leaf(c, KVM_FEATURES, 0)->eax = 0;
+	CHECK_EQ("set", set_cpuid(&m, c), 0);
+	RUN_TO_HLT(&m, "without the features, not enforced", CODE + 9);
+	CHECK_EQ("enforce", enable_cap(m.vcpu, KVM_CAP_ENFORCE_PV_FEATURE_CPUID, 1), 0);
+	jump(&m, CODE);
+	RUN_TO_FAULT(&m, "system time without its feature", GP);
+	jump(&m, CODE + 9);
+	RUN_TO_FAULT(&m, "steal time without its feature", GP);
+	jump(&m, CODE + 18);
+	RUN_TO_HLT(&m, "hypercall", CODE + 28);
+	CHECK_EQ("hypercall without its feature", (int32_t)regs_of(&m).rax, -ENOSYS_KVM);
+	free(c);
+	machine_close(&m);
+}
+
 int main(int argc, char **argv)
 {
 	api_args(argc, argv);
 	sys = must(api->open("/dev/kvm", O_RDWR | O_CLOEXEC), "open /dev/kvm");
 	test_runtime_bits();
 	test_cr4();
+	test_mwait();
+	test_platform_info();
+	test_pv();
 	return api_done();
 }
