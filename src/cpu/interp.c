@@ -262,7 +262,7 @@ int cpu_attach(struct cpu *cpu)
 	if (!cpu->native) {
 		cpu->native = native_create();
 		if (!cpu->native)
-			return -ENOMEM;
+			return errno == EMFILE || errno == ENFILE ? -errno : -ENOMEM;
 	}
 	err = mmu_attach(&cpu->mmu);
 	if (err)

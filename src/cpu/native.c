@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "cpu/native_build.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -39,11 +40,13 @@ static bool map_code(struct native *n)
 {
 	int fd = code_memfd();
 	void *rw = MAP_FAILED, *rx = MAP_FAILED;
+	int err;
 
 	if (fd >= 0 && !ftruncate(fd, CODE_SIZE)) {
 		rw = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 		rx = mmap(NULL, CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
 	}
+	err = errno;
 	if (fd >= 0)
 		close(fd);
 	if (rw != MAP_FAILED && rx != MAP_FAILED) {
@@ -55,6 +58,7 @@ static bool map_code(struct native *n)
 		munmap(rw, CODE_SIZE);
 	if (rx != MAP_FAILED)
 		munmap(rx, CODE_SIZE);
+	errno = err;
 	return false;
 }
 
@@ -69,8 +73,16 @@ struct native *native_create(void)
 		free(n);
 		return NULL;
 	}
-	if (!map_code(n))
-		log_once("no executable memory: only the interpreter's own cores can run");
+	if (map_code(n))
+		return n;
+	if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) { /* that can get better */
+		int err = errno;
+
+		native_destroy(n);
+		errno = err;
+		return NULL;
+	}
+	log_once("no executable memory: only the interpreter's own cores can run");
 	return n;
 }
 

@@ -6,7 +6,6 @@
 #include "cpu/interp.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -53,7 +52,8 @@ void tb_cache_destroy(struct cpu *cpu)
 		munmap(c->hash, HASH_SIZE * sizeof(*c->hash));
 	if (c->arena)
 		munmap(c->arena, ARENA_SIZE);
-	free(c->code_pages);
+	if (c->code_pages)
+		munmap(c->code_pages, c->nr_code_words * 8);
 	munmap(c, sizeof(*c));
 	cpu->tbs = NULL;
 }
@@ -64,8 +64,8 @@ void tb_flush_all(struct cpu *cpu)
 
 	memset(c->jc, 0, sizeof(c->jc));
 	memset(c->hash, 0, HASH_SIZE * sizeof(*c->hash));
-	if (c->nr_code_words)
-		memset(c->code_pages, 0, c->nr_code_words * 8);
+	if (c->nr_code_words) /* pages that were not touched stay so */
+		madvise(c->code_pages, c->nr_code_words * 8, MADV_DONTNEED);
 	c->used = 0;
 	c->cur = NULL;
 	c->link = NULL;
@@ -80,23 +80,32 @@ bool tb_page_has_code(void *opaque, gpa_t page)
 	return c && pfn / 64 < c->nr_code_words && (c->code_pages[pfn / 64] & BIT(pfn % 64));
 }
 
+/* By mmap alone: a VMM's seccomp filter may leave malloc no brk. */
+static bool grow_code_pages(struct tb_cache *c, u64 words)
+{
+	u64 *grown = map_zero(words * 8);
+
+	if (!grown)
+		return false;
+	if (c->code_pages) {
+		memcpy(grown, c->code_pages, c->nr_code_words * 8);
+		munmap(c->code_pages, c->nr_code_words * 8);
+	}
+	c->code_pages = grown;
+	c->nr_code_words = words;
+	return true;
+}
+
 /* From now on stores to this page take the slow path. false: out of memory. */
 static bool watch_page(struct cpu *cpu, gpa_t page)
 {
 	struct tb_cache *c = cpu->tbs;
 	u64 pfn = page.v >> PAGE_SHIFT, words = ALIGN_UP(pfn / 64 + 1, 4096);
-	u64 *grown;
 
 	if (tb_page_has_code(cpu, page))
 		return true;
-	if (pfn / 64 >= c->nr_code_words) {
-		grown = realloc(c->code_pages, words * 8);
-		if (!grown)
-			return false;
-		memset(grown + c->nr_code_words, 0, (words - c->nr_code_words) * 8);
-		c->code_pages = grown;
-		c->nr_code_words = words;
-	}
+	if (pfn / 64 >= c->nr_code_words && !grow_code_pages(c, words))
+		return false;
 	c->code_pages[pfn / 64] |= BIT(pfn % 64);
 	mmu_unwatch_writes(&cpu->mmu, gpa(page.v & PAGE_MASK));
 	return true;

@@ -1,31 +1,35 @@
 // SPDX-License-Identifier: MIT
-/* A heap of deadlines and a list of descriptors behind one ppoll. */
+/*
+ * A heap of deadlines and a list of descriptors behind one epoll_pwait. A VMM may forbid
+ * itself (and with it this thread) most system calls once it has set up its machine: the
+ * loop makes no other calls than epoll_pwait, timerfd_settime, read, write and futex.
+ */
 #include "kvm/event_thread.h"
 
 #include "kvm/vm.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/prctl.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
 struct event_thread {
 	pthread_t thread;
-	int wake; /* eventfd: the heap's top or the sources changed */
+	int epoll, timer; /* CLOCK_MONOTONIC timerfd: the heap's top */
+	int wake; /* eventfd: the end */
 	pthread_mutex_t lock; /* all below */
 	pthread_cond_t idle;  /* `busy` became NULL */
 	bool stop, stopped, sleeping;
-	u64 sleep_until; /* deadline of the current ppoll; ~0: none */
+	u64 timer_at; /* what `timer` is set to; ~0: not */
 	/* binary heap of armed timers by deadline_ns; timer->pos = place + 1, 0 when not in it */
 	struct irq_timer **heap;
 	size_t nr, room;
 	struct event_source *sources, *busy;
-	size_t nr_sources;
 };
 
 /* ---- the heap */
@@ -72,7 +76,7 @@ static void heap_remove(struct event_thread *t, struct irq_timer *x)
 static bool heap_insert(struct event_thread *t, struct irq_timer *x)
 {
 	if (t->nr == t->room) {
-		size_t room = t->room ? 2 * t->room : 16;
+		size_t room = 2 * t->room;
 		struct irq_timer **h = realloc(t->heap, room * sizeof(*h));
 
 		if (!h)
@@ -109,7 +113,9 @@ static void fire_due(struct event_thread *t)
 	}
 }
 
-/* Call the source of a descriptor that poll reported. Lock held; dropped around the call. */
+static void forget_fd(struct event_thread *t, int fd);
+
+/* Call the source of a descriptor that has input. Lock held; dropped around the call. */
 static void source_ready(struct event_thread *t, int fd, short revents)
 {
 	struct event_source *s = t->sources;
@@ -124,79 +130,80 @@ static void source_ready(struct event_thread *t, int fd, short revents)
 		revents = -1;
 	pthread_mutex_lock(&t->lock);
 	t->busy = NULL;
-	if (revents == -1)
-		s->fd = ~s->fd; /* poll ignores it from now on; event_del finds it by pointer */
+	if (revents == -1) {
+		forget_fd(t, fd);
+		s->fd = ~s->fd; /* event_del finds it by pointer */
+	}
 	pthread_cond_broadcast(&t->idle);
 }
 
-static size_t fill(struct event_thread *t, struct pollfd *p)
+/* Lock held. */
+static void set_timer(struct event_thread *t, u64 deadline)
 {
-	size_t n = 0;
+	struct itimerspec when = {{0, 0}, {deadline / 1000000000, MAX(deadline % 1000000000, 1u)}};
 
-	p[n++] = (struct pollfd){.fd = t->wake, .events = POLLIN};
-	for (struct event_source *s = t->sources; s; s = s->next)
-		p[n++] = (struct pollfd){.fd = s->fd, .events = POLLIN};
-	return n;
+	if (!timerfd_settime(t->timer, TFD_TIMER_ABSTIME, &when, NULL))
+		t->timer_at = deadline;
 }
 
-static void wait_for_events(struct event_thread *t, struct pollfd *p, size_t n)
+/* The wake or timer descriptor: take its count. */
+static void drain(struct event_thread *t, int fd)
 {
-	struct timespec ts, *timeout = NULL;
-	u64 until = t->nr ? t->heap[0]->deadline_ns : ~0ull, now = mono_ns();
-	int r;
+	u64 count;
+	ssize_t got = read(fd, &count, sizeof(count));
 
-	if (until != ~0ull) {
-		u64 left = until > now ? until - now : 0;
+	(void)got;
+	if (fd == t->timer)
+		t->timer_at = ~0ull;
+}
 
-		ts = (struct timespec){left / 1000000000, left % 1000000000};
-		timeout = &ts;
-	}
-	t->sleep_until = until;
+static void wait_for_events(struct event_thread *t)
+{
+	struct epoll_event e[16];
+	int n;
+
+	if (t->nr && t->heap[0]->deadline_ns < t->timer_at)
+		set_timer(t, t->heap[0]->deadline_ns);
 	t->sleeping = true;
 	pthread_mutex_unlock(&t->lock);
-	r = ppoll(p, n, timeout, NULL);
+	n = epoll_pwait(t->epoll, e, ARRAY_SIZE(e), -1, NULL);
 	pthread_mutex_lock(&t->lock);
 	t->sleeping = false;
-	if (r > 0 && p[0].revents) {
-		u64 count;
-		ssize_t got = read(t->wake, &count, sizeof(count));
-
-		(void)got;
+	for (int i = 0; i < n; i++) {
+		if (e[i].data.fd == t->wake || e[i].data.fd == t->timer)
+			drain(t, e[i].data.fd);
+		else
+			source_ready(t, e[i].data.fd, e[i].events);
 	}
-	for (size_t i = 1; r > 0 && i < n; i++)
-		if (p[i].revents)
-			source_ready(t, p[i].fd, p[i].revents);
 }
 
 static void *event_main(void *arg)
 {
 	struct event_thread *t = arg;
-	struct pollfd *p = NULL;
-	size_t room = 0;
 
-	prctl(PR_SET_TIMERSLACK, 1ul);
 	pthread_mutex_lock(&t->lock);
 	while (!t->stop) {
 		fire_due(t);
-		if (t->nr_sources + 1 > room) {
-			struct pollfd *q = realloc(p, 2 * (t->nr_sources + 1) * sizeof(*p));
-
-			if (q) {
-				p = q;
-				room = 2 * (t->nr_sources + 1);
-			} else if (!room) {
-				break;
-			}
-		}
-		if (!t->stop && t->nr_sources + 1 <= room)
-			wait_for_events(t, p, fill(t, p));
+		if (!t->stop)
+			wait_for_events(t);
 	}
 	pthread_mutex_unlock(&t->lock);
-	free(p);
 	return NULL;
 }
 
-static bool start_thread(struct event_thread *t)
+static bool watch_fd(struct event_thread *t, int fd)
+{
+	struct epoll_event e = {.events = EPOLLIN, .data.fd = fd};
+
+	return fd >= 0 && !epoll_ctl(t->epoll, EPOLL_CTL_ADD, fd, &e);
+}
+
+static void forget_fd(struct event_thread *t, int fd)
+{
+	epoll_ctl(t->epoll, EPOLL_CTL_DEL, fd, NULL);
+}
+
+static int start_thread(struct event_thread *t)
 {
 	sigset_t all, old;
 	int r;
@@ -207,24 +214,45 @@ static bool start_thread(struct event_thread *t)
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (!r)
 		pthread_setname_np(t->thread, "kvm-events");
-	return !r;
+	return r ? -ENOMEM : 0;
 }
 
-struct event_thread *event_thread_start(struct vm *vm)
+static int open_descriptors(struct event_thread *t)
+{
+	t->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (t->epoll < 0)
+		return -errno;
+	t->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (t->wake < 0)
+		return -errno;
+	t->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (t->timer < 0)
+		return -errno;
+	return watch_fd(t, t->wake) && watch_fd(t, t->timer) ? 0 : -ENOMEM;
+}
+
+int event_thread_start(struct event_thread **out)
 {
 	struct event_thread *t = calloc(1, sizeof(*t));
+	int r;
 
-	(void)vm;
 	if (!t)
-		return NULL;
+		return -ENOMEM;
 	pthread_mutex_init(&t->lock, NULL);
 	pthread_cond_init(&t->idle, NULL);
-	t->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (t->wake >= 0 && start_thread(t))
-		return t;
-	t->stopped = true;
+	t->timer_at = ~0ull;
+	t->room = 64; /* enough for most machines: no allocation later */
+	t->heap = calloc(t->room, sizeof(*t->heap));
+	t->epoll = t->wake = t->timer = -1;
+	r = t->heap ? open_descriptors(t) : -ENOMEM;
+	if (!r)
+		r = start_thread(t);
+	if (!r) {
+		*out = t;
+		return 0;
+	}
 	event_thread_free(t);
-	return NULL;
+	return r;
 }
 
 void event_thread_stop(struct event_thread *t)
@@ -242,6 +270,10 @@ void event_thread_free(struct event_thread *t)
 {
 	if (t->wake >= 0)
 		close(t->wake);
+	if (t->timer >= 0)
+		close(t->timer);
+	if (t->epoll >= 0)
+		close(t->epoll);
 	free(t->heap);
 	pthread_cond_destroy(&t->idle);
 	pthread_mutex_destroy(&t->lock);
@@ -250,19 +282,13 @@ void event_thread_free(struct event_thread *t)
 
 void event_arm(struct event_thread *t, struct irq_timer *x, u64 deadline_ns)
 {
-	bool earlier = false;
-
 	pthread_mutex_lock(&t->lock);
 	if (x->pos)
 		heap_remove(t, x);
 	x->deadline_ns = deadline_ns;
-	if (heap_insert(t, x))
-		earlier = t->sleeping && deadline_ns < t->sleep_until;
-	if (earlier)
-		t->sleep_until = deadline_ns; /* woken once for it is enough */
+	if (heap_insert(t, x) && t->sleeping && deadline_ns < t->timer_at)
+		set_timer(t, deadline_ns);
 	pthread_mutex_unlock(&t->lock);
-	if (earlier)
-		wake(t);
 }
 
 void event_disarm(struct event_thread *t, struct irq_timer *x)
@@ -273,14 +299,18 @@ void event_disarm(struct event_thread *t, struct irq_timer *x)
 	pthread_mutex_unlock(&t->lock);
 }
 
-void event_add(struct event_thread *t, struct event_source *s)
+bool event_add(struct event_thread *t, struct event_source *s)
 {
+	bool ok;
+
 	pthread_mutex_lock(&t->lock);
-	s->next = t->sources;
+	s->next = t->sources; /* before the descriptor can be reported */
 	t->sources = s;
-	t->nr_sources++;
+	ok = watch_fd(t, s->fd);
+	if (!ok)
+		t->sources = s->next;
 	pthread_mutex_unlock(&t->lock);
-	wake(t);
+	return ok;
 }
 
 void event_del(struct event_thread *t, struct event_source *s)
@@ -291,9 +321,9 @@ void event_del(struct event_thread *t, struct event_source *s)
 	for (struct event_source **p = &t->sources; *p; p = &(*p)->next)
 		if (*p == s) {
 			*p = s->next;
-			t->nr_sources--;
+			if (s->fd >= 0)
+				forget_fd(t, s->fd);
 			break;
 		}
 	pthread_mutex_unlock(&t->lock);
-	wake(t);
 }

@@ -8,7 +8,6 @@
 
 #include "irq/irq.h"
 
-struct vm;
 struct event_thread;
 
 struct event_source { /* a descriptor to be polled for input */
@@ -18,7 +17,7 @@ struct event_source { /* a descriptor to be polled for input */
 	struct event_source *next; /* the thread's */
 };
 
-struct event_thread *event_thread_start(struct vm *vm); /* NULL: no memory, thread or descriptor */
+MUSTCHECK int event_thread_start(struct event_thread **out); /* 0, -ENOMEM, -EMFILE, -ENFILE */
 void event_thread_stop(struct event_thread *t);		/* returns when the thread has ended */
 void event_thread_free(struct event_thread *t);
 
@@ -27,7 +26,7 @@ void event_arm(struct event_thread *t, struct irq_timer *timer, u64 deadline_ns)
 void event_disarm(struct event_thread *t, struct irq_timer *timer);
 
 /* Any thread but the event thread itself. del returns when s->ready is not running any more. */
-void event_add(struct event_thread *t, struct event_source *s);
+MUSTCHECK bool event_add(struct event_thread *t, struct event_source *s); /* false: no memory */
 void event_del(struct event_thread *t, struct event_source *s);
 
 #endif

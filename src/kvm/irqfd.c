@@ -96,10 +96,11 @@ static long publish(struct vm *vm, struct irqfd *n)
 	for (struct irqfd *f = vm->irqfds; f; f = f->next)
 		if (eventfd_same(f->source.fd, n->source.fd))
 			r = -EBUSY;
+	if (!r && !event_add(vm->events, &n->source))
+		r = -ENOMEM;
 	if (!r) {
 		n->next = vm->irqfds;
 		vm->irqfds = n;
-		event_add(vm->events, &n->source);
 	}
 	pthread_mutex_unlock(&vm->irqfds_lock);
 	return r;

@@ -151,8 +151,12 @@ static int vcpu_init(struct vcpu *v)
 	if (v->wake_fd < 0)
 		return -errno;
 	r = cpu_init(&v->cpu, v->vm->mem, &vcpu_cpu_ops, v);
+	/* All memory now: a VMM may have forbidden memfd_create and brk to itself when it runs. */
+	if (!r)
+		r = cpu_attach(&v->cpu);
 	if (r)
 		return r;
+	cpu_detach(&v->cpu);
 	bus.opaque = v;
 	return emul_init(&v->emul, &bus);
 }

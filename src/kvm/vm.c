@@ -98,8 +98,7 @@ static int vm_init(struct vm *vm)
 	vm->tsc_khz = host_tsc_khz();
 	vm_clock_init(vm);
 	vm->watch.fire = vm_watch_fire;
-	vm->events = event_thread_start(vm);
-	return vm->events ? 0 : -ENOMEM;
+	return event_thread_start(&vm->events);
 }
 
 int vm_create(void)
