@@ -120,10 +120,25 @@ static bool table_feature(const struct cpu *cpu, unsigned int f)
 	return c && (entry_reg(c, where[f].reg) >> where[f].bit & 1);
 }
 
+/* Features whose instructions the host runs: what it does not have would be its own #UD. */
+static u64 native_features(void)
+{
+	u64 set = BIT(CPUF_AVX2); /* RULE_AVX2L */
+
+	for (unsigned int k = 0; k < nr_insn_rows; k++)
+		if (insn_rows[k].cls == CLASS_N)
+			set |= BIT(insn_rows[k].cpuf);
+	return set;
+}
+_Static_assert(NR_CPUF <= 64, "native_features has a bit for each");
+
 void cpu_set_features(struct cpu *cpu)
 {
+	u64 native = native_features();
+
 	for (unsigned int f = CPUF_NONE + 1; f < NR_CPUF; f++)
-		cpu->features[f] = cpu->nr_cpuid ? table_feature(cpu, f) : host_feature(f);
+		cpu->features[f] = cpu->nr_cpuid ? table_feature(cpu, f) &&
+					(!(native & BIT(f)) || host_feature(f)) : host_feature(f);
 	if (cpu->mmu.paging.maxphyaddr != cpu_maxphyaddr(cpu))
 		cpu_update_paging(cpu, false);
 	if (cpu->tbs)

@@ -279,6 +279,8 @@ static void enc_legacy_forms(struct enc *c, const struct insn *i)
 		c->modrm = true;
 		c->reg_is_z = false;
 	}
+	if (i->opcode == 0x82) /* 80's twin: #UD in the host's 64-bit mode */
+		c->opcode = 0x80;
 	if (i->flags & INSN_MOFFS) { /* A0-A3 are 8A 8B 88 89 with AL, rAX */
 		c->opcode = 0x88 | (~i->opcode & 2) | (i->opcode & 1);
 		c->modrm = true;

@@ -117,6 +117,7 @@ static const struct {
 	{ "4801cc", MODE_64, GPR_RSP, 0x9003, FI_PF, 0x80000001 },	    /* add rsp, rcx */
 	{ "00e1", MODE_64, GPR_RCX, 0x7a, 0, 0x80000001 },		    /* add cl, ah */
 	{ "4000e1", MODE_64, GPR_RCX, 3, FI_PF, 0x80000001 },		    /* add cl, spl */
+	{ "82c105", MODE_32, GPR_RCX, 8, 0, 0x80000001 },		    /* add cl, 5: 80's twin */
 	{ "40", MODE_32, GPR_RAX, 0x55667789, 0, 0x80000001 },		    /* inc eax */
 	{ "48", MODE_32, GPR_RAX, 0x55667787, FI_PF, 0x80000001 },	    /* dec eax */
 	{ "a100100000", MODE_32, GPR_RAX, 0x80000001, 0, 0x80000001 },	    /* mov eax, [0x1000] */
