@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -207,27 +208,55 @@ int iobus_add(struct iobus *b, u64 addr, u64 len, const struct iodev_ops *ops, v
 	return 0;
 }
 
+static const struct iodev_ops *ops_of(const struct snapshot *s, const void *dev)
+{
+	for (u32 i = 0; i < s->nr; i++)
+		if (s->range[i].dev == dev)
+			return s->range[i].ops;
+	return NULL;
+}
+
+/* Copy all ranges but those of dev; to and from may be one. */
+static void copy_without(struct snapshot *to, const struct snapshot *from, const void *dev)
+{
+	u32 nr = 0;
+
+	for (u32 i = 0; i < from->nr; i++)
+		if (from->range[i].dev != dev)
+			to->range[nr++] = from->range[i];
+	to->nr = nr;
+}
+
+/* No memory for a new snapshot: wait until nobody is inside, and change the current one. */
+static void remove_in_place(struct iobus *b, const void *dev)
+{
+	pthread_mutex_lock(&b->lock);
+	while (b->live > 1 || b->cur->refs > 1) {
+		pthread_mutex_unlock(&b->lock);
+		sched_yield();
+		pthread_mutex_lock(&b->lock);
+	}
+	copy_without(b->cur, b->cur, dev);
+	pthread_mutex_unlock(&b->lock);
+}
+
 int iobus_remove(struct iobus *b, void *dev)
 {
 	const struct snapshot *old = b->cur;
-	const struct iodev_ops *ops = NULL;
-	struct snapshot *s = snapshot_alloc(old->nr);
+	const struct iodev_ops *ops = ops_of(old, dev);
+	struct snapshot *s;
 	struct places places;
 
-	if (!s)
-		return -ENOMEM;
-	for (u32 i = 0; i < old->nr; i++) {
-		if (old->range[i].dev == dev)
-			ops = old->range[i].ops;
-		else
-			s->range[s->nr++] = old->range[i];
-	}
-	if (!ops) {
-		free(s);
+	if (!ops)
 		return -ENOENT;
+	s = snapshot_alloc(old->nr);
+	if (s) {
+		copy_without(s, old, dev);
+		iobus_publish(b, s, true);
+	} else {
+		remove_in_place(b, dev);
 	}
-	places_of(&places, s);
-	iobus_publish(b, s, true);
+	places_of(&places, b->cur);
 	places_publish(b, &places);
 	if (ops->destroy)
 		ops->destroy(dev);

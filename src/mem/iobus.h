@@ -29,7 +29,7 @@ void iobus_destroy(struct iobus *b); /* destroys the devices too */
 MUSTCHECK int iobus_add(struct iobus *b, u64 addr, u64 len, const struct iodev_ops *ops, void *dev);
 
 /*
- * Remove all ranges of dev and destroy it. 0, -ENOENT or -ENOMEM. Caller holds vm->lock, and is
+ * Remove all ranges of dev and destroy it. 0 or -ENOENT. Caller holds vm->lock, and is
  * not inside any device: returns when no thread is inside the device any more.
  */
 int iobus_remove(struct iobus *b, void *dev);
