@@ -105,7 +105,7 @@ static enum stop movs_one(struct env *e, const struct insn *i, const struct stri
 	TRY(env_map(e, &from, i->seg, s->si, s->n, MMU_R));
 	TRY(env_map(e, &to, SEG_ES, s->di, s->n, MMU_W));
 	TRY(env_begin(e));
-	memcpy(to.p, from.p, s->n);
+	memmove(to.p, from.p, s->n); /* the element may reach into itself */
 	return env_flush(e, &to);
 }
 
@@ -117,7 +117,7 @@ static void copy_forward(u8 *to, const u8 *from, u64 elements, unsigned int n)
 		return;
 	}
 	for (u64 k = 0; k < elements * n; k += n)
-		memcpy(to + k, from + k, n);
+		memmove(to + k, from + k, n);
 }
 
 static u64 movs_bulk(struct env *e, const struct insn *i, const struct string *s)
