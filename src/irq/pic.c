@@ -215,7 +215,7 @@ int pic_ack(struct irqchip *c)
 		vector = p->half[1].irq_base + (int)half_inta(p, &p->half[1]);
 	n = unlock(p);
 	tell(c, n);
-	return vector;
+	return (u8)vector; /* KVM_SET_IRQCHIP may have set a base that is no multiple of 8 */
 }
 
 /* ---- ports; under the lock ---- */
