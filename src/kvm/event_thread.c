@@ -23,8 +23,8 @@ struct event_thread {
 	int epoll, timer; /* CLOCK_MONOTONIC timerfd: the heap's top */
 	int wake; /* eventfd: the end */
 	pthread_mutex_t lock; /* all below */
-	pthread_cond_t idle;  /* `busy` became NULL */
-	bool stop, stopped, sleeping;
+	pthread_cond_t idle;  /* `busy` became NULL; `started` was set */
+	bool started, stop, stopped, sleeping;
 	u64 timer_at; /* what `timer` is set to; ~0: not */
 	/* binary heap of armed timers by deadline_ns; timer->pos = place + 1, 0 when not in it */
 	struct irq_timer **heap;
@@ -182,6 +182,8 @@ static void *event_main(void *arg)
 	struct event_thread *t = arg;
 
 	pthread_mutex_lock(&t->lock);
+	t->started = true;
+	pthread_cond_broadcast(&t->idle);
 	while (!t->stop) {
 		fire_due(t);
 		if (!t->stop)
@@ -212,9 +214,15 @@ static int start_thread(struct event_thread *t)
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	r = pthread_create(&t->thread, NULL, event_main, t);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (!r)
-		pthread_setname_np(t->thread, "kvm-events");
-	return r ? -ENOMEM : 0;
+	if (r)
+		return -ENOMEM;
+	pthread_setname_np(t->thread, "kvm-events");
+	/* libc's start of a thread makes calls that a filter may not know */
+	pthread_mutex_lock(&t->lock);
+	while (!t->started)
+		pthread_cond_wait(&t->idle, &t->lock);
+	pthread_mutex_unlock(&t->lock);
+	return 0;
 }
 
 static int open_descriptors(struct event_thread *t)
