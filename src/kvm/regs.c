@@ -19,6 +19,8 @@ void regs_get(struct vcpu *v, struct kvm_regs *r)
 #undef X
 	r->rip = v->cpu.rip;
 	r->rflags = cpu_eflags(&v->cpu);
+	if (cpu_real(&v->cpu))
+		r->rflags &= ~EFL_VM; /* as KVM shows it; it counts once CR0.PE is set */
 }
 
 void regs_set(struct vcpu *v, const struct kvm_regs *r)
@@ -308,6 +310,18 @@ long vcpu_set_debugregs(struct ioc *c)
 	return 0;
 }
 
+/* One event waits in the processor; an interrupt goes back to where KVM_INTERRUPT left it. */
+static bool make_room_for_exception(struct vcpu *v)
+{
+	if (!v->cpu.event.pending)
+		return true;
+	if (!v->cpu.event.is_irq || v->lapic || v->ext_vector >= 0)
+		return false;
+	v->ext_vector = v->cpu.event.exc.vector;
+	cpu_request(&v->cpu, REQ_IRQ);
+	return true;
+}
+
 static void inject_debug(struct vcpu *v, u8 vector)
 {
 	memset(&v->cpu.event, 0, sizeof(v->cpu.event));
@@ -323,7 +337,7 @@ long vcpu_set_guest_debug(struct ioc *c)
 	bool on = d->control & KVM_GUESTDBG_ENABLE;
 
 	if (d->control & (KVM_GUESTDBG_INJECT_DB | KVM_GUESTDBG_INJECT_BP)) {
-		if (v->cpu.event.pending)
+		if (!make_room_for_exception(v))
 			return -EBUSY;
 		inject_debug(v, d->control & KVM_GUESTDBG_INJECT_DB ? EXC_DB : EXC_BP);
 	}

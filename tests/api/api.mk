@@ -7,6 +7,10 @@ $(API_TESTS): $B/%: $B/%.o $B/libanykvm.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< $B/libanykvm.a
 
-.PHONY: check-api
+# golden.sh compares errno's rows with golden.txt
+.PHONY: check-api check-golden
 check-api: $(API_TESTS)
 	$(Q)tests/run $(API_TESTS)
+
+check-golden: $B/tests/api/errno
+	$(Q)tests/api/golden.sh $<

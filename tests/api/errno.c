@@ -17,8 +17,26 @@
 		long r_ = (call);                    \
 		if (r_ < 0)                          \
 			r_ = -errno;                 \
+		show(what, r_);                      \
 		check(r_ == (want), what, r_, want); \
 	} while (0)
+
+/* For golden.sh: a result, beside those of ROW, that the table has too. */
+#define ROW_VALUE(what, want, got)         \
+	do {                               \
+		show(what, got);           \
+		CHECK_EQ(what, got, want); \
+	} while (0)
+
+static void show(const char *what, long got)
+{
+	static int wanted = -1;
+
+	if (wanted < 0)
+		wanted = getenv("ERRNO_ROWS") != NULL;
+	if (wanted)
+		printf("row\t%s\t%ld\n", what, got);
+}
 
 static int sys, vm, vcpu;
 static struct kvm_run *run;
@@ -58,11 +76,13 @@ static void system_rows(void)
 	ROW("wrong magic (TCGETS)", -EINVAL, io(sys, 0x5401, 0));
 	ROW("GET_MSR_INDEX_LIST bad pointer", -EFAULT, iop(sys, KVM_GET_MSR_INDEX_LIST, BAD_PTR));
 	ROW("GET_MSR_INDEX_LIST nmsrs 0", -E2BIG, iop(sys, KVM_GET_MSR_INDEX_LIST, &list));
-	check(list.nmsrs > 10, "... tells how many", list.nmsrs, 11);
+	show("... nmsrs now", list.nmsrs);
+	check(list.nmsrs > 10, "... nmsrs now", list.nmsrs, 11);
 	ROW("GET_SUPPORTED_CPUID nent 0", -E2BIG, iop(sys, KVM_GET_SUPPORTED_CPUID, cpuid));
 	cpuid->nent = 0xffffffff;
 	ROW("GET_SUPPORTED_CPUID nent huge", 0, iop(sys, KVM_GET_SUPPORTED_CPUID, cpuid));
-	check(cpuid->nent > 10 && cpuid->nent < 256, "... tells how many", cpuid->nent, 11);
+	show("... nent now", cpuid->nent);
+	check(cpuid->nent > 10 && cpuid->nent < 256, "... nent now", cpuid->nent, 11);
 	ROW("CHECK_EXTENSION unknown", 0, io(sys, KVM_CHECK_EXTENSION, 60000));
 	ROW("mmap of /dev/kvm", -ENODEV, map(sys, 4096, MAP_SHARED));
 	if (api_is_device()) /* the library does not see read() */
@@ -129,6 +149,7 @@ static void memslot_rows(void)
 	ROW("memslot gpa 2^60", -EINVAL, slot(0, 0, 1ull << 60, mb, hva));
 	/* 4464 of address space 1, where there is one: SMM may be configured out */
 	ROW("memslot id 70000", smm ? 0 : -EINVAL, slot(70000, 0, 0, mb, hva));
+	ROW("memslot id 170000", -EINVAL, slot(170000, 0, 0, mb, hva));
 	ROW("memslot address space 5", -EINVAL, slot(5 << 16, 0, 0, mb, hva));
 	ROW("memslot unknown flag", -EINVAL, slot(0, 1u << 31, 0, mb, hva));
 	ROW("memslot delete what is not there", -EINVAL, slot(3, 0, 0, 0, 0));
@@ -199,7 +220,7 @@ static void vcpu_map_rows(void)
 	ROW("RUN arg != 0", -EINVAL, io(vcpu, KVM_RUN, 1));
 	run->immediate_exit = 1;
 	ROW("RUN immediate_exit", -EINTR, io(vcpu, KVM_RUN, 0));
-	CHECK_EQ("... exit_reason", run->exit_reason, 0);
+	ROW_VALUE("... exit_reason", 0, run->exit_reason);
 	run->kvm_valid_regs = ~0ull;
 	ROW("RUN kvm_valid_regs all ones", -EINVAL, io(vcpu, KVM_RUN, 0));
 	run->kvm_valid_regs = 0;
@@ -223,7 +244,8 @@ static void regs_rows(void)
 	ROW("SET_REGS rip not canonical, rflags all ones", 0, iop(vcpu, KVM_SET_REGS, &r));
 	memset(&r, 0, sizeof(r));
 	ROW("GET_REGS again", 0, iop(vcpu, KVM_GET_REGS, &r));
-	CHECK_EQ("... rip", r.rip, 1ull << 63);
+	ROW_VALUE("... rip", 1ull << 63, r.rip);
+	ROW_VALUE("... rflags", 0xfffffffffffdffff, r.rflags);
 	CHECK_EQ("... rax", r.rax, 0x1122334455667788);
 	CHECK_EQ("... r15", r.r15, 15);
 	ROW("SET_REGS back", 0, iop(vcpu, KVM_SET_REGS, &old));
@@ -255,6 +277,7 @@ static void sregs_rows(void)
 	SREGS_ROW("CR4 bit 63", -EINVAL, s.cr4 = 1ull << 63);
 	SREGS_ROW("EFER.LMA without LME and PG", -EINVAL, s.efer = 1 << 10);
 	SREGS_ROW("LME and PG without PAE", -EINVAL, (s.efer = 0x500, s.cr0 |= pg | pe));
+	SREGS_ROW("EFER bit 60", 0, s.efer = 1ull << 60);
 	SREGS_ROW("CR3 reserved bits in long mode", -EINVAL,
 		  (s.efer = 0x500, s.cr0 |= pg | pe, s.cr4 = 1 << 5, s.cr3 = 1ull << 55));
 	SREGS_ROW("CR8 0x10", 0, s.cr8 = 0x10);
@@ -360,6 +383,9 @@ static void state_rows(void)
 	CHECK_EQ("... paging off", tr.physical_address, 0x1000);
 	ROW("SET_SIGNAL_MASK len 4", -EINVAL, iop(vcpu, KVM_SET_SIGNAL_MASK, &sig));
 	ROW("SET_SIGNAL_MASK NULL", 0, iop(vcpu, KVM_SET_SIGNAL_MASK, NULL));
+	memset(&dbg, 0xff, sizeof(dbg));
+	ROW("SET_GUEST_DEBUG all bits", 0, iop(vcpu, KVM_SET_GUEST_DEBUG, &dbg));
+	memset(&dbg, 0, sizeof(dbg));
 	ROW("SET_GUEST_DEBUG off", 0, iop(vcpu, KVM_SET_GUEST_DEBUG, &dbg));
 	free(cpuid);
 	free(xs);
