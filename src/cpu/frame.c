@@ -97,7 +97,8 @@ enum stop stack_read(struct env *e, const struct stack *s, u32 above, u32 n, u32
 
 	for (done = 0; done < n; done += k) {
 		ea = (s->sp + above + done) & s->mask;
-		k = piece(s, ea, e->exact ? size : n - done);
+		/* after a wrap inside an item: the rest of that item */
+		k = piece(s, ea, e->exact ? MIN(size - done % size, n - done) : n - done);
 		TRY(seg_check(e->cpu, &s->ss, true, s->m64, ea, k, MMU_R, s->error, &linear));
 		TRY(env_map_linear(e, &a, gva(linear), k, MMU_R, s->attr));
 		TRY(env_begin(e));

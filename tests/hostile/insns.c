@@ -160,6 +160,38 @@ CODE_TEXT(enter_fault, 64, "mov $0x81000, %rbp; mov $0x30080, %rsp; enter $0x20,
 CODE_TEXT(iret_fault, 64, "mov $0x100ff0, %rsp; iretq")
 CODE_TEXT(call_fault, 32, "mov $0x100004, %esp; lcall $0x18, $0x10010; hlt")
 
+CODE_TEXT(iret_v86, 32, "iretl")
+
+/* IRET to V86 from a 16-bit stack in MMIO that wraps in the middle of the last item, GS. */
+static void iret_wrapping_stack(void)
+{
+	static const uint32_t frame[9] = {0x1100, 0, 0x20002, 0xf000, 1, 2, 3, 4, 0x50005};
+	struct machine m;
+	struct kvm_regs r;
+	struct kvm_sregs s;
+	int exits = 0;
+
+	mode_open(&m, PROT32, TEXT_OF(iret_v86));
+	s = sregs_of(&m);
+	s.ss = segment(SEL_DATA, 3, 0, 0, 0);
+	s.ss.base = MMIO;
+	s.ss.limit = 0xffff;
+	s.ss.g = 0;
+	set_sregs(&m, &s);
+	r = regs_of(&m);
+	r.rsp = 0x10000 - sizeof(frame) + 2;
+	set_regs(&m, &r);
+	memcpy(m.ram + 0x1100, "\xeb\xfe", 2); /* jmp . */
+	while (run_for(&m, 20) == 0 && m.run->exit_reason == KVM_EXIT_MMIO && exits++ < 40)
+		for (uint32_t k = 0; k < m.run->mmio.len; k++)
+			m.run->mmio.data[k] = ((const uint8_t *)frame)[
+				(uint16_t)(m.run->mmio.phys_addr + k - r.rsp) % sizeof(frame)];
+	s = sregs_of(&m);
+	CHECK_EQ("IRET to V86: FS", s.fs.selector, 4);
+	CHECK_EQ("IRET to V86: GS", s.gs.selector, 5);
+	machine_close(&m);
+}
+
 static void h64_faults_half_way(void)
 {
 	struct machine m;
@@ -186,6 +218,7 @@ static void h64_faults_half_way(void)
 	CHECK_EQ("far CALL", run_to_halt(&m, 10), 0);
 	CHECK_EQ("nothing was pushed", (uint32_t)get64(&m, DATA), 0);
 	machine_close(&m);
+	iret_wrapping_stack();
 }
 
 /* All of the lower half but its first 2 MiB is one 2 MiB page: a REP can go on for days. */
