@@ -40,13 +40,17 @@ static enum stop check_sse(struct cpu *cpu)
 	return cpu->cr0 & CR0_TS ? cpu_raise(cpu, EXC_NM) : STOP_OK;
 }
 
-/* An unmasked x87 exception is waiting: the summary bit ES of the status word. */
+/*
+ * An unmasked x87 exception is waiting. The summary bit ES says so too, but it may be what the
+ * client has set: the host's processor goes by flags and masks when it loads the state.
+ */
 static enum stop check_pending_x87(struct cpu *cpu)
 {
-	u16 status;
+	u16 control, status;
 
+	__builtin_memcpy(&control, &cpu->fpu.fx[0], 2);
 	__builtin_memcpy(&status, &cpu->fpu.fx[2], 2);
-	return status & 0x80 ? cpu_raise(cpu, EXC_MF) : STOP_OK;
+	return status & ~control & 0x3f ? cpu_raise(cpu, EXC_MF) : STOP_OK;
 }
 
 static enum stop check_x87(struct cpu *cpu, u32 rules)

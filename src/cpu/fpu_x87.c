@@ -237,5 +237,5 @@ enum stop exec_fwait(struct cpu *cpu, const struct insn *i, struct env *e)
 	(void)i, (void)e;
 	if ((cpu->cr0 & (CR0_MP | CR0_TS)) == (CR0_MP | CR0_TS))
 		return cpu_raise(cpu, EXC_NM);
-	return fx_sw(cpu) & FSW_ES ? cpu_raise(cpu, EXC_MF) : STOP_OK;
+	return fx_sw(cpu) & ~fx_cw(cpu) & FSW_EXCEPTIONS ? cpu_raise(cpu, EXC_MF) : STOP_OK;
 }

@@ -249,7 +249,7 @@ _Static_assert(offsetof(struct kvm_sregs, apic_base) == offsetof(struct kvm_sreg
 long vcpu_get_sregs2(struct ioc *c)
 {
 	struct kvm_sregs2 *s = c->arg;
-	struct kvm_sregs common;
+	struct kvm_sregs common = {0}; /* its padding goes out, too */
 
 	sregs_get_common(c->vcpu, &common);
 	memcpy(s, &common, offsetof(struct kvm_sregs2, flags));

@@ -225,7 +225,7 @@ static void h12_memslot_toggle(void)
 	CHECK_EQ("READONLY", slot(&m, 0, KVM_MEM_READONLY, 0, RAM, (uint64_t)m.ram), -EINVAL);
 	CHECK_EQ("LOG_DIRTY", slot(&m, 0, KVM_MEM_LOG_DIRTY_PAGES, 0, RAM, (uint64_t)m.ram), 0);
 	CHECK_EQ("off", slot(&m, 0, 0, 0, RAM, (uint64_t)m.ram), 0);
-	CHECK_EQ("unknown flag", slot(&m, 0, 1 << 31, 0, RAM, (uint64_t)m.ram), -EINVAL);
+	CHECK_EQ("unknown flag", slot(&m, 0, 1u << 31, 0, RAM, (uint64_t)m.ram), -EINVAL);
 	machine_close(&m);
 }
 
@@ -403,6 +403,21 @@ static void h20_vcpu_events(void)
 	check_neighbour();
 }
 
+/* An exception that waits unmasked, without its summary bit: the guest's, not the host's. */
+static void pending_x87(void)
+{
+	struct kvm_fpu f;
+	struct machine m;
+
+	mode_open(&m, LONG, GUEST(0xd9, 0xe8, HLT)); /* fld1 */
+	CHECK_EQ("GET_FPU", iop(m.vcpu, KVM_GET_FPU, &f), 0);
+	f.fcw = 0x37e;
+	f.fsw = 1;
+	CHECK_EQ("SET_FPU", iop(m.vcpu, KVM_SET_FPU, &f), 0);
+	EXPECT_TRAP(&m, "pending x87 exception", 16);
+	machine_close(&m);
+}
+
 static void h21_xsave(void)
 {
 	struct kvm_xsave *x = aligned_alloc(64, sizeof(*x));
@@ -422,6 +437,7 @@ static void h21_xsave(void)
 	CHECK_EQ("all ones", iop(m.vcpu, KVM_SET_XSAVE, x), -EINVAL);
 	free(x);
 	machine_close(&m);
+	pending_x87();
 }
 
 static void h22_dr7_xcr0(void)
