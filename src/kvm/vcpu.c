@@ -188,6 +188,8 @@ static int vcpu_publish(struct vm *vm, struct vcpu *v)
 	vm_get(vm);
 	__atomic_store_n(&vm->vcpu[vm->nr_vcpus], v, __ATOMIC_RELEASE);
 	vm->nr_vcpus++;
+	for (u32 i = 0; vm->nr_vcpus > 1 && i < vm->nr_vcpus; i++)
+		mmu_set_shared(&vm->vcpu[i]->cpu.mmu);
 	return fd;
 }
 

@@ -117,6 +117,7 @@ struct mmu {
 	struct mem *mem;
 	bool (*watched)(void *opaque, gpa_t page); /* may this page hold watched code? NULL: never */
 	void *opaque;
+	bool shared; /* atomic: other processors may change these page tables (mmu_set_shared) */
 	/* owner thread only */
 	struct memslots *slots; /* reference held while the vCPU runs: mmu_attach/mmu_detach */
 	u8 space;		/* address space in use (1 in SMM) */
@@ -136,6 +137,11 @@ struct mmu {
 MUSTCHECK int mmu_attach(struct mmu *mmu);
 /* Drop the snapshot reference (keeps the TLB arrays). */
 void mmu_detach(struct mmu *mmu);
+/* Another processor is there: a translation may be stale until it has asked for a flush. Any thread. */
+static inline void mmu_set_shared(struct mmu *mmu)
+{
+	__atomic_store_n(&mmu->shared, true, __ATOMIC_RELAXED);
+}
 void mmu_free(struct mmu *mmu);
 
 /*
