@@ -14,7 +14,7 @@
 
 static unsigned int passed, failed;
 static bool verbose;
-static unsigned int seconds = 30;
+static unsigned int seconds = 60;
 
 static void fail(const char *image, const char *what)
 {

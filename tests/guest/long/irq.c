@@ -142,6 +142,51 @@ static void test_deadline(void)
 	apic_write(APIC_TIMER, MASKED);
 }
 
+/* ---- interrupts in the middle of REP: registers exact, RF set (SDM 3A 17.3.1.1) */
+
+#define REP_FROM 0x800000ul
+#define REP_TO	 0x1000000ul
+#define REP_SIZE 0x800000ul
+
+static volatile ulong rep_ip;
+static volatile u32 in_rep, bad_regs, no_rf;
+
+static void on_timer(struct frame *f)
+{
+	ulong moved = REP_SIZE - f->cx;
+
+	if (f->ip == rep_ip && f->cx && f->cx != REP_SIZE) {
+		in_rep++;
+		bad_regs += f->si != REP_FROM + moved || f->di != REP_TO + moved;
+		no_rf += !(f->flags & RF);
+	}
+	apic_write(APIC_EOI, 0);
+}
+
+static void test_rep(void)
+{
+	ulong cx = 0, si = 0, di = 0;
+
+	test_begin("timer interrupts in REP MOVSB");
+	irq_hook = on_timer;
+	apic_write(APIC_TIMER, 0x20000 | 0x64);
+	apic_write(APIC_TMICT, 100000); /* 0.1 ms */
+	for (int round = 0; round < 200 && in_rep < 3; round++)
+		asm volatile("movq $1f, rep_ip; sti; 1: rep movsb; cli"
+			     : "=c"(cx), "=S"(si), "=D"(di)
+			     : "0"(REP_SIZE), "1"(REP_FROM), "2"(REP_TO)
+			     : "memory");
+	apic_write(APIC_TMICT, 0);
+	window();
+	irq_hook = on_irq;
+	check("there were some", in_rep >= 3, 1);
+	check("RCX, RSI, RDI agree", bad_regs, 0);
+	check("RF was pushed", no_rf, 0);
+	check("RCX at the end", cx, 0);
+	check("RSI at the end", si, REP_FROM + REP_SIZE);
+	check("RDI at the end", di, REP_TO + REP_SIZE);
+}
+
 /* ---- IOAPIC */
 
 static void test_ioapic_edge(void)
@@ -293,9 +338,9 @@ static void test_pit(void)
 	asm volatile("sti");
 	check("pin 0 of the IOAPIC", WAIT(count[0x73] >= 3), 1);
 	asm volatile("cli");
-	outb(0x43, 0x30); /* mode 0: one interrupt */
+	outb(0x43, 0x30); /* mode 0: one interrupt, 55 ms from now; the window takes what was pending */
 	outb(0x40, 0xff);
-	outb(0x40, 0x00);
+	outb(0x40, 0xff);
 	window();
 	count[0x73] = 0;
 	asm volatile("sti");
@@ -332,6 +377,7 @@ void guest_main(void)
 	test_oneshot();
 	test_periodic();
 	test_deadline();
+	test_rep();
 	test_ioapic_edge();
 	test_ioapic_level();
 	test_pic();

@@ -8,6 +8,7 @@
 
 #define VA   0x8000000000ul
 #define CODE (SCRATCH + 0x20000ul)
+#define ROUNDS 20 /* with the other processor, which may have to wait for a host CPU */
 
 /* mov eax, imm32; ret */
 static void put_mov(ulong at, u32 imm)
@@ -193,7 +194,7 @@ static void test_other_cpu(void)
 	stop = turn = 0;
 	VAR(u32, CODE + 0x1000) = 0;
 	check("start", service_cpu(SVC_START, 1, (ulong)other_cpu, (ulong)other_stack + 4088), 0);
-	for (u32 k = 1; k <= 50; k++) {
+	for (u32 k = 1; k <= ROUNDS; k++) {
 		put_mov(CODE, k * 3);
 		turn = k;
 		while (VAR(u32, CODE + 0x1000) != k)
@@ -203,15 +204,15 @@ static void test_other_cpu(void)
 	/* without a handshake: a loop that only a store from here can end */
 	put_mov(CODE, 0);
 	VAR(u16, CODE) = 0xfeeb; /* jmp . */
-	turn = 51;
+	turn = ROUNDS + 1;
 	for (int k = 0; k < 200000; k++)
 		asm volatile("pause");
-	check("it is in the loop", VAR(u32, CODE + 0x1000), 50);
+	check("it is in the loop", VAR(u32, CODE + 0x1000), ROUNDS);
 	VAR(u16, CODE) = 0x01eb; /* jmp +1, to the ret behind the immediate */
 	VAR(u8, CODE + 3) = 0xc3;
-	while (VAR(u32, CODE + 0x1000) != 51)
+	while (VAR(u32, CODE + 0x1000) != ROUNDS + 1)
 		asm volatile("pause");
-	check("a loop ended from outside", VAR(u32, CODE + 0x1000), 51);
+	check("a loop ended from outside", VAR(u32, CODE + 0x1000), ROUNDS + 1);
 	stop = 1;
 }
 

@@ -11,7 +11,7 @@
 #define SHOOT 0x43
 #define VA   0x8000000000ul
 #define DATA ((ulong)SCRATCH)
-#define ROUNDS 200
+#define ROUNDS 50
 
 extern char ap_start[];
 extern volatile u32 ap_cr0, ap_edx;
@@ -182,7 +182,7 @@ static void test_shootdown(void)
 	shot = 0;
 	job = JOB_READ;
 	asm volatile("sti");
-	for (u32 k = 1; k <= 100; k++) {
+	for (u32 k = 1; k <= 30; k++) {
 		u32 seen = ap_reads;
 
 		WAIT(ap_reads > seen + 1);
@@ -196,7 +196,7 @@ static void test_shootdown(void)
 	}
 	asm volatile("cli");
 	job = JOB_NONE;
-	check("acknowledged", shot, 100);
+	check("acknowledged", shot, 30);
 	check("nothing stale behind it", stale, 0);
 }
 
