@@ -85,11 +85,11 @@ static void *kick_thread(void *arg)
 	struct machine *m = arg;
 
 	while (!m->done) {
-		unsigned int us = m->kick_us;
+		unsigned int us = m->kick_us, cpu = m->kick_cpu;
 
 		usleep(us ? us : 1000);
 		if (us)
-			machine_kick(&m->cpu[m->kick_cpu]);
+			machine_kick(&m->cpu[cpu]);
 	}
 	return NULL;
 }
