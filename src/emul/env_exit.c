@@ -351,14 +351,21 @@ static u8 *exit_ram(struct env *env, gva_t v, u8 need, u8 attr, u32 *len)
 	return NULL;
 }
 
+static bool may_go_on(const struct env_exit *e)
+{
+	const struct cpu *cpu = e->env.cpu;
+
+	if (e->rec->doorbell) /* all that lies in its page is one ring (rule 23) */
+		return true;
+	return OPT_BULK && pending_undelivered(e->rec) < 0 && cpu->mmu.epoch == e->rec->epoch &&
+		!cpu_rep_must_end(cpu) && !(cpu->request & (REQ_KICK | REQ_FLUSH | REQ_EVENT));
+}
+
 static bool exit_next_iteration(struct env *env)
 {
 	struct env_exit *e = to_env_exit(env);
-	struct cpu *cpu = env->cpu;
 
-	if (!OPT_BULK || pending_undelivered(e->rec) >= 0 || cpu->mmu.epoch != e->rec->epoch)
-		return false;
-	if (cpu_rep_must_end(cpu) || (cpu->request & (REQ_KICK | REQ_FLUSH | REQ_EVENT)))
+	if (!may_go_on(e))
 		return false;
 	pending_next_unit(e->rec);
 	e->rec->units++;

@@ -19,3 +19,9 @@ check-seed: $(SEED_T) $(SEED_C)
 
 seed: $B/tests/seed/seed_t
 	$(Q)V=1 $< 2>/dev/null | grep '^T'
+
+# Planted faults: each must be caught by a named test. Builds a copy of the tree.
+.PHONY: seed-programs check-seed-planted
+seed-programs: $(SEED_T) $(SEED_C)
+check-seed-planted:
+	$(Q)tests/seed/planted.sh

@@ -40,17 +40,26 @@ static void C26(enum gpa_mode mode)
 
 PROGRAM(c27, 64, "mov $" S "+0x1000, %esp; call *" M "+0xff8; inc %ebx\n" STOP "c27_fn: ret");
 
-static void C27(enum gpa_mode mode)
+/* dirty: the device's page has been written before, so the wrong page would take the push. */
+static void collision(enum gpa_mode mode, bool dirty)
 {
 	struct vm *vm = vm_start(mode, LONG64, c27);
 	uint64_t rbx = regs_of(&vm->m).rbx, fn = AT(c27, c27_fn);
 
+	if (dirty)
+		*vm_pte(vm, 0x40001000) |= 0x60;
 	vm_poke(vm, 0x40001ff8, fn);
 	vm_run(vm);
 	CHECK(vm, "operand", vm_peek(vm, 0x40001ff8), fn);
 	CHECK(vm, "rbx", regs_of(&vm->m).rbx, (uint32_t)rbx + 1);
 	CHECK(vm, "rsp", regs_of(&vm->m).rsp, 0x4000d000);
 	vm_finish(vm, "R8@d0000ff8", 2);
+}
+
+static void C27(enum gpa_mode mode)
+{
+	collision(mode, false);
+	collision(mode, true);
 }
 
 PROGRAM(c28, 64, "mov $" S "+0x1000, %esp; .byte 0x48; lcall *" M "+0xff0\n c28_back: inc %ebx\n" STOP

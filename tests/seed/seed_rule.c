@@ -8,14 +8,24 @@
 GUEST(load, "mov " M "+0x10, %eax; hlt")
 GUEST(next_page, "mov " M "+0x1010, %eax; hlt")
 
-/* To the first second-stage fault of the program. */
+/* To the next second-stage fault. (The self-checking build leaves at every instruction.) */
+static void run_to_fault(struct seed *s)
+{
+	for (unsigned int k = 0; k < 10; k++) {
+		cpu_run(&s->g->cpu, &s->g->exit);
+		if (s->g->exit.reason == LEAVE_NPF)
+			return;
+	}
+	fail_msg("no fault");
+}
+
+/* To the first one of the program. */
 static struct seed *to_fault(enum emul_gpa_mode mode, const u8 *code, size_t n)
 {
 	struct seed *s = seed_create(mode, false);
 
 	seed_load(s, code, n, 64);
-	cpu_run(&s->g->cpu, &s->g->exit);
-	assert_int_equal(s->g->exit.reason, LEAVE_NPF);
+	run_to_fault(s);
 	return s;
 }
 
@@ -138,8 +148,7 @@ static void rule_invlpg(void **state)
 	(void)state;
 	emulate(s, &old, G_M + 0x10);
 	*seed_pte(s, 0x40001000) = G_N | 3;
-	cpu_run(&s->g->cpu, &s->g->exit); /* INVLPG, then the next load's fault */
-	assert_int_equal(s->g->exit.reason, LEAVE_NPF);
+	run_to_fault(s); /* INVLPG, then the next load's */
 	emulate(s, &old, G_N + 0x20);
 	assert_int_equal(s->em.stats.gpa_miss_epoch, 1);
 	seed_destroy(s);
