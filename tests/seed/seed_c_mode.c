@@ -131,6 +131,33 @@ static void C45(enum gpa_mode mode)
 	}
 }
 
+/* ---- OUTS without batches, as KVM has it: T43 and T44 of the table's note (rule 30) */
+
+static void run_unbatched(enum gpa_mode mode, const char *name, const char *events)
+{
+	for (unsigned int k = 0; k < sizeof(cases) / sizeof(cases[0]); k++) {
+		struct seed_case c = cases[k];
+		struct vm *vm;
+
+		if (!is(&c, name))
+			continue;
+		c.events = events;
+		vm = run_case(mode, &c);
+		vm_run(vm);
+		case_finish(vm, &c);
+		return;
+	}
+	fail_msg("no case %s", name);
+}
+
+static void unbatched(enum gpa_mode mode)
+{
+	setenv("ANYKVM_OUTS_BATCH", "0", 1);
+	run_unbatched(mode, "T43", "R1 OUT1x1 R1 OUT1x1 R1 OUT1x1");
+	run_unbatched(mode, "T44", "OUT1x1*5");
+	unsetenv("ANYKVM_OUTS_BATCH");
+}
+
 /* ---- real mode: no walks, the same exits */
 
 static void C15(enum gpa_mode mode)
@@ -236,5 +263,5 @@ static void C17(enum gpa_mode mode)
 	wrap(mode, LEGACY);
 }
 
-#define TESTS(T) T(C14) T(C15) T(C16) T(C17) T(C45)
+#define TESTS(T) T(C14) T(C15) T(C16) T(C17) T(C45) T(unbatched)
 SEED_MAIN(TESTS)
