@@ -71,7 +71,6 @@ static void mark_written(struct vm *vm, uint64_t gpa)
 void vm_answer(struct vm *vm)
 {
 	struct kvm_run *run = vm->m.run;
-	uint8_t *data = io_data(&vm->m);
 
 	if (run->exit_reason == KVM_EXIT_MMIO) {
 		if (run->mmio.is_write)
@@ -82,7 +81,7 @@ void vm_answer(struct vm *vm)
 			run->mmio.data[k] = *device_byte(vm, run->mmio.phys_addr + k);
 	} else if (run->exit_reason == KVM_EXIT_IO && run->io.direction == KVM_EXIT_IO_IN) {
 		for (unsigned int k = 0; k < run->io.size * run->io.count; k++)
-			data[k] = seed_pattern(vm->io_seed++);
+			io_data(&vm->m)[k] = seed_pattern(vm->io_seed++);
 	}
 }
 
