@@ -14,7 +14,6 @@
 
 #define USER_SPACE_END	  0x7ffffffff000ull
 #define SLOT_PAGES_MAX	  ((1ull << 31) - 1) /* KVM_MEM_MAX_NR_PAGES */
-#define SLOT_PRIVATE_MAX  (VM_SLOTS_MAX + 3) /* the kernel keeps three slots above the user's */
 
 static void futex_wait(u32 *word, u32 value)
 {
@@ -62,7 +61,7 @@ static long check_region(const struct kvm_userspace_memory_region *r)
 		return -EINVAL;
 	if (hva > USER_SPACE_END || size > USER_SPACE_END - hva)
 		return -EINVAL;
-	if (space >= VM_SPACES || id >= SLOT_PRIVATE_MAX)
+	if (space >= VM_SPACES || id >= VM_SLOTS_MAX)
 		return -EINVAL;
 	if (start + size < start || size >> PAGE_SHIFT > SLOT_PAGES_MAX)
 		return -EINVAL;

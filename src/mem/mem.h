@@ -29,11 +29,12 @@ struct memslot {
 	struct dirty_log *dirty; /* NULL unless MEM_LOG_DIRTY; shared by successive snapshots */
 };
 
-/* Immutable snapshot of one address space, sorted by gpa. */
+/* Snapshot of one address space, sorted by gpa. Immutable as long as a reader has it. */
 struct memslots {
 	u32 refs;	/* atomic */
 	u32 generation; /* grows with every change of the VM's slots */
-	u32 nr;
+	u32 nr, room;
+	u32 nr_logged; /* slots with a dirty log */
 	struct memslot slot[];
 };
 

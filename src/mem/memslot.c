@@ -2,21 +2,27 @@
 /*
  * Memslots: which guest-physical pages are RAM, and where in the host. Snapshots are
  * immutable and counted; a change builds new ones for all address spaces, so that one
- * generation number tells every reader whether its snapshot is current.
+ * generation number tells every reader whether its snapshot is current. One that no reader has is
+ * changed in place: a client may add 32,764 slots one after the other.
  * Not here: checks of the ioctl's arguments (kvm/), devices (iobus.c).
  */
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "mem/dirty.h"
 #include "mem/mem.h"
 
 struct mem {
-	pthread_mutex_t lock; /* guards cur[]; held for a few instructions only */
+	pthread_mutex_t lock; /* guards cur[] */
 	struct memslots *cur[MEM_SPACES];
 	u32 generation; /* atomic; equals that of every cur[] */
+	/* writer only: where each slot of cur[] starts, NO_SLOT if there is none. Made at its first use. */
+	u64 *start_of[MEM_SPACES];
 };
+
+#define NO_SLOT (~0ull)
 
 /* ---- snapshots */
 
@@ -27,45 +33,70 @@ static struct memslots *slots_alloc(u32 room)
 	if (s) {
 		s->refs = 1;
 		s->generation = 0;
-		s->nr = 0;
+		s->nr = s->nr_logged = 0;
+		s->room = room;
 	}
 	return s;
 }
 
-/* Append a slot; the snapshot takes a reference of its own to the bitmap. */
-static void slots_append(struct memslots *s, const struct memslot *slot)
+/* Number of slots that start below gpa. */
+static u32 slots_below(const struct memslots *s, u64 gpa)
 {
-	dirty_get(slot->dirty);
-	s->slot[s->nr++] = *slot;
+	u32 lo = 0, hi = s->nr;
+
+	while (lo < hi) {
+		u32 mid = (lo + hi) / 2;
+
+		if (s->slot[mid].gpa.v < gpa)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
 }
 
-/* A copy without slot id (none if -1) and with add (if not NULL) in its place. */
-static struct memslots *slots_copy(
-	const struct memslots *old, int without, const struct memslot *add)
+/* A copy with room for more; it has references of its own to the bitmaps. */
+static struct memslots *slots_copy(const struct memslots *old)
 {
-	struct memslots *s = slots_alloc(old->nr + 1);
+	struct memslots *s = slots_alloc(MAX(16u, old->nr + old->nr / 2));
 
 	if (!s)
 		return NULL;
-	for (u32 i = 0; i < old->nr; i++) {
-		if (old->slot[i].id == without)
-			continue;
-		if (add && add->gpa.v < old->slot[i].gpa.v) {
-			slots_append(s, add);
-			add = NULL;
-		}
-		slots_append(s, &old->slot[i]);
-	}
-	if (add)
-		slots_append(s, add);
+	memcpy(s->slot, old->slot, old->nr * sizeof(s->slot[0]));
+	s->nr = old->nr;
+	s->nr_logged = old->nr_logged;
+	for (u32 i = 0; s->nr_logged && i < s->nr; i++)
+		dirty_get(s->slot[i].dirty);
 	return s;
+}
+
+static void slots_remove(struct memslots *s, u32 at)
+{
+	struct memslot *x = &s->slot[at];
+
+	s->nr_logged -= !!x->dirty;
+	dirty_put(x->dirty);
+	s->nr--;
+	memmove(x, x + 1, (s->nr - at) * sizeof(*x));
+}
+
+static void slots_insert(struct memslots *s, const struct memslot *add)
+{
+	u32 at = slots_below(s, add->gpa.v);
+	struct memslot *x = &s->slot[at];
+
+	memmove(x + 1, x, (s->nr - at) * sizeof(*x));
+	*x = *add;
+	s->nr++;
+	s->nr_logged += !!x->dirty;
+	dirty_get(x->dirty);
 }
 
 void mem_put(struct memslots *s)
 {
 	if (!s || __atomic_sub_fetch(&s->refs, 1, __ATOMIC_ACQ_REL))
 		return;
-	for (u32 i = 0; i < s->nr; i++)
+	for (u32 i = 0; s->nr_logged && i < s->nr; i++)
 		dirty_put(s->slot[i].dirty);
 	free(s);
 }
@@ -87,23 +118,57 @@ u32 mem_generation(const struct mem *m)
 	return __atomic_load_n(&m->generation, __ATOMIC_SEQ_CST); /* see vcpu_enter */
 }
 
-/* Make next[] the current snapshots. The generation changes last: who sees it gets them. */
-static void mem_publish(struct mem *m, struct memslots *next[MEM_SPACES])
+/* What is to become space i's snapshot: the current one if it is nobody else's, or a copy. */
+static struct memslots *slots_to_change(struct mem *m, unsigned int i)
+{
+	struct memslots *s = m->cur[i];
+
+	if (__atomic_load_n(&s->refs, __ATOMIC_ACQUIRE) == 1 && s->nr < s->room)
+		return s;
+	return slots_copy(s);
+}
+
+/* Drop what will not become current after all. */
+static void forget(struct mem *m, struct memslots **next, unsigned int n)
+{
+	while (n--)
+		if (next[n] != m->cur[n])
+			mem_put(next[n]);
+}
+
+/* Under the lock: successors of all spaces, with the change made in space `as`. */
+static bool slots_change(struct mem *m, struct memslots *next[MEM_SPACES], unsigned int as,
+	const struct memslot *old, const struct memslot *add)
+{
+	u32 at = old ? old - m->cur[as]->slot : 0;
+
+	for (unsigned int i = 0; i < MEM_SPACES; i++) {
+		next[i] = slots_to_change(m, i);
+		if (!next[i]) {
+			forget(m, next, i);
+			return false;
+		}
+	}
+	if (old)
+		slots_remove(next[as], at);
+	if (add)
+		slots_insert(next[as], add);
+	return true;
+}
+
+/* The generation changes last: who sees the new one gets the new snapshots. */
+static void slots_publish(struct mem *m, struct memslots *next[MEM_SPACES])
 {
 	u32 generation = m->generation + 1;
-	struct memslots *old[MEM_SPACES];
 
-	pthread_mutex_lock(&m->lock);
 	for (int i = 0; i < MEM_SPACES; i++) {
+		struct memslots *old = m->cur[i];
+
 		next[i]->generation = generation;
-		old[i] = m->cur[i];
 		m->cur[i] = next[i];
+		next[i] = old == m->cur[i] ? NULL : old;
 	}
 	__atomic_store_n(&m->generation, generation, __ATOMIC_SEQ_CST);
-	pthread_mutex_unlock(&m->lock);
-
-	for (int i = 0; i < MEM_SPACES; i++)
-		mem_put(old[i]);
 }
 
 struct mem *mem_create(void)
@@ -127,52 +192,75 @@ void mem_destroy(struct mem *m)
 {
 	if (!m)
 		return;
-	for (int i = 0; i < MEM_SPACES; i++)
+	for (int i = 0; i < MEM_SPACES; i++) {
 		mem_put(m->cur[i]);
+		free(m->start_of[i]);
+	}
 	pthread_mutex_destroy(&m->lock);
 	free(m);
 }
 
 /* ---- changes */
 
-static const struct memslot *slot_by_id(const struct memslots *s, u16 id)
+/* For the writer and whoever holds off writers. */
+static const struct memslot *slot_by_id(const struct mem *m, unsigned int as, u16 id)
 {
-	for (u32 i = 0; i < s->nr; i++)
-		if (s->slot[i].id == id)
-			return &s->slot[i];
-	return NULL;
+	const u64 *start = m->start_of[as];
+
+	if (!start || id >= MEM_SLOTS_MAX || start[id] == NO_SLOT)
+		return NULL;
+	return &m->cur[as]->slot[slots_below(m->cur[as], start[id])];
 }
 
-/* Does any slot but the one with this id overlap it? */
-static bool slot_overlaps(const struct memslots *s, const struct memslot *x)
+/* Does x overlap any slot but old, the one in whose place it comes? */
+static bool slot_overlaps(const struct memslots *s, const struct memslot *x, const struct memslot *old)
 {
-	for (u32 i = 0; i < s->nr; i++) {
-		const struct memslot *o = &s->slot[i];
+	u32 n = slots_below(s, x->gpa.v);
 
-		if (o->id != x->id && x->gpa.v - o->gpa.v < o->size)
+	/* the last one that starts below it, and the first that does not; old may be either */
+	for (u32 i = n, left = 2; i-- && left; left--)
+		if (&s->slot[i] != old && x->gpa.v - s->slot[i].gpa.v < s->slot[i].size)
 			return true;
-		if (o->id != x->id && o->gpa.v - x->gpa.v < x->size)
+	for (u32 i = n; i < s->nr && i < n + 2; i++)
+		if (&s->slot[i] != old && s->slot[i].gpa.v - x->gpa.v < x->size)
 			return true;
-	}
 	return false;
 }
 
-/* Build the successors of all spaces, with the change in space `as`; publish or undo. */
-static int mem_replace(struct mem *m, unsigned int as, u16 id, const struct memslot *add)
+/* The table of starts, with room for id: 0, -EINVAL or -ENOMEM. */
+static int slot_table(struct mem *m, unsigned int as, u16 id)
 {
-	struct memslots *next[MEM_SPACES];
+	u64 *t;
 
-	for (unsigned int i = 0; i < MEM_SPACES; i++) {
-		next[i] = i == as ? slots_copy(m->cur[i], id, add) :
-				    slots_copy(m->cur[i], -1, NULL);
-		if (!next[i]) {
-			while (i--)
-				mem_put(next[i]);
-			return -ENOMEM;
-		}
-	}
-	mem_publish(m, next);
+	if (id >= MEM_SLOTS_MAX)
+		return -EINVAL;
+	if (m->start_of[as])
+		return 0;
+	t = malloc(MEM_SLOTS_MAX * sizeof(*t));
+	if (!t)
+		return -ENOMEM;
+	memset(t, 0xff, MEM_SLOTS_MAX * sizeof(*t)); /* NO_SLOT */
+	m->start_of[as] = t;
 	return 0;
+}
+
+/* In space `as`, put add (if not NULL) in the place of old (if not NULL). */
+static int mem_replace(struct mem *m, unsigned int as, u16 id, const struct memslot *old,
+	const struct memslot *add)
+{
+	struct memslots *next[MEM_SPACES]; /* afterwards those that they replace */
+	bool ok;
+
+	pthread_mutex_lock(&m->lock);
+	ok = slots_change(m, next, as, old, add);
+	if (ok) {
+		m->start_of[as][id] = add ? add->gpa.v : NO_SLOT;
+		slots_publish(m, next);
+	}
+	pthread_mutex_unlock(&m->lock);
+	for (int i = 0; ok && i < MEM_SPACES; i++)
+		mem_put(next[i]);
+	return ok ? 0 : -ENOMEM;
 }
 
 /* A new or changed slot keeps the bitmap of the old one, or gets a fresh one. */
@@ -199,9 +287,12 @@ int mem_set_slot(
 
 	if (as >= MEM_SPACES)
 		return -EINVAL;
-	old = slot_by_id(m->cur[as], id);
+	err = slot_table(m, as, id);
+	if (err)
+		return err;
+	old = slot_by_id(m, as, id);
 	if (!size)
-		return old ? mem_replace(m, as, id, NULL) : -EINVAL;
+		return old ? mem_replace(m, as, id, old, NULL) : -EINVAL;
 
 	if (old) {
 		if (size != old->size || hva != old->hva ||
@@ -210,12 +301,12 @@ int mem_set_slot(
 		if (gpa.v == old->gpa.v && flags == old->flags)
 			return 0;
 	}
-	if (slot_overlaps(m->cur[as], &new))
+	if (slot_overlaps(m->cur[as], &new, old))
 		return -EEXIST;
 
 	err = slot_set_log(&new, old);
 	if (!err)
-		err = mem_replace(m, as, id, &new);
+		err = mem_replace(m, as, id, old, &new);
 	dirty_put(new.dirty); /* the snapshots hold their own references */
 	return err;
 }
@@ -260,6 +351,15 @@ bool mem_needs_dirty(const struct memslots *s, gpa_t gpa)
 
 /* ---- the dirty log's ioctls */
 
+/* For readers of any thread: they have the snapshot, but not the writer's table. */
+static const struct memslot *slot_in(const struct memslots *s, u16 id)
+{
+	for (u32 i = 0; i < s->nr; i++)
+		if (s->slot[i].id == id)
+			return &s->slot[i];
+	return NULL;
+}
+
 s64 mem_get_dirty(struct mem *m, unsigned int as, u16 id, void *out, bool clear)
 {
 	const struct memslot *x;
@@ -269,7 +369,7 @@ s64 mem_get_dirty(struct mem *m, unsigned int as, u16 id, void *out, bool clear)
 	if (as >= MEM_SPACES)
 		return -ENOENT;
 	s = mem_get(m, as);
-	x = slot_by_id(s, id);
+	x = slot_in(s, id);
 	if (x && x->dirty) {
 		ret = x->dirty->words * 8;
 		if (out)
@@ -297,7 +397,7 @@ int mem_clear_dirty(
 	if (as >= MEM_SPACES)
 		return -ENOENT;
 	s = mem_get(m, as);
-	x = slot_by_id(s, id);
+	x = slot_in(s, id);
 	if (x && x->dirty) {
 		ret = clear_range_ok(x->size >> PAGE_SHIFT, first, n) ? 0 : -EINVAL;
 		if (!ret)
