@@ -254,8 +254,18 @@ u64 vm_clock_ns(const struct vm *vm, u64 tsc)
 	return vm->clock.base_ns + pvclock_ns(tsc - vm->clock.base_tsc, mul, shift);
 }
 
-/* Write to guest RAM by the vCPU's own thread, in the guest or out of it. */
-static bool guest_write(struct vcpu *v, gpa_t where, const void *data, size_t n)
+bool vcpu_guest_read(struct vcpu *v, gpa_t where, void *data, size_t n)
+{
+	struct memslots *s = mem_get(v->vm->mem, 0);
+	u8 *p = mem_hva(s, where, n, false);
+
+	if (p)
+		memcpy(data, p, n);
+	mem_put(s);
+	return p;
+}
+
+bool vcpu_guest_write(struct vcpu *v, gpa_t where, const void *data, size_t n)
 {
 	struct memslots *s = mem_get(v->vm->mem, 0);
 	u8 *p = mem_hva(s, where, n, true);
@@ -300,25 +310,8 @@ void vcpu_write_time(struct vcpu *v)
 	/* Odd while it changes; only this vCPU reads its page, and it is not running now. */
 	v->time_version += 2;
 	t.version = v->time_version;
-	if (!guest_write(v, v->time_page, &t, sizeof(t)))
+	if (!vcpu_guest_write(v, v->time_page, &t, sizeof(t)))
 		v->time_on = false;
-}
-
-/* DIFFERS: time that the host took is not counted; it stays 0. */
-void vcpu_write_steal(struct vcpu *v)
-{
-	struct {
-		u64 steal;
-		u32 version, flags;
-		u8 preempted, pad0[3];
-		u32 pad[11];
-	} s = {0};
-
-	if (!(v->steal_msr & 1))
-		return;
-	v->steal_version += 2;
-	s.version = v->steal_version;
-	guest_write(v, gpa(v->steal_msr & ~0x3full), &s, sizeof(s));
 }
 
 void vm_write_wall_clock(struct vcpu *v, gpa_t where)
@@ -335,7 +328,7 @@ void vm_write_wall_clock(struct vcpu *v, gpa_t where)
 	pthread_mutex_unlock(&v->vm->lock);
 	w.sec = boot / NS_PER_S;
 	w.nsec = boot % NS_PER_S;
-	guest_write(v, where, &w, sizeof(w));
+	vcpu_guest_write(v, where, &w, sizeof(w));
 }
 
 long vm_get_clock(struct ioc *c)

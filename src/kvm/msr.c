@@ -274,7 +274,7 @@ static bool kvm_steal_set(struct vcpu *v, u32 index, u64 value, bool host)
 	if (value & 0x3e) /* reserved: the structure is aligned at 64 */
 		return false;
 	v->steal_msr = value;
-	vcpu_write_steal(v);
+	vcpu_steal_on(v);
 	return true;
 }
 

@@ -296,6 +296,7 @@ static int become_runnable(struct vcpu *v)
 			v->mp_state = KVM_MP_STATE_RUNNABLE;
 		}
 		do_todo(v);
+		vcpu_steal(v);
 	}
 	return RUN_ON;
 }
@@ -353,6 +354,7 @@ static int exit_kick(struct vcpu *v)
 	if (r != RUN_ON)
 		return r;
 	do_todo(v);
+	vcpu_steal(v);
 	if (vcpu_interrupted(v))
 		return exit_interrupted(v);
 	return become_runnable(v);
@@ -453,6 +455,7 @@ static int run_inside(struct vcpu *v, bool wanted)
 	if (vcpu_has_interrupt(v) || v->cpu.irq_window) /* user space may have changed what was in its way */
 		cpu_request(&v->cpu, REQ_IRQ);
 	vcpu_watch(v);
+	vcpu_steal(v);
 	return run_guest(v);
 }
 

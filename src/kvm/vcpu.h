@@ -81,7 +81,12 @@ struct vcpu {
 	u64 time_msr, wall_msr, steal_msr;
 	gpa_t time_page;  /* kvmclock page of this vCPU */
 	bool time_on, time_stopped;
-	u32 time_version, steal_version;
+	u32 time_version;
+	struct steal {
+		u32 tid;
+		u64 run_delay; /* of that thread, in ns, when last read ... */
+		u64 read_at;   /* ... at this host TSC */
+	} steal;
 
 	/* any thread, atomic */
 	u32 todo;	/* TODO_* */
@@ -173,7 +178,13 @@ void vcpu_tsc_init(struct vcpu *v);
 int vcpu_set_tsc_khz(struct vcpu *v, u32 khz);
 void vcpu_set_tsc(struct vcpu *v, u64 value, bool host);
 void vcpu_write_time(struct vcpu *v);	   /* kvmclock page, if on. Between enter and leave */
-void vcpu_write_steal(struct vcpu *v);
+/* Guest RAM, for the vCPU's own thread, in the guest or out of it. false: no RAM. */
+bool vcpu_guest_read(struct vcpu *v, gpa_t where, void *data, size_t n);
+bool vcpu_guest_write(struct vcpu *v, gpa_t where, const void *data, size_t n);
+
+/* steal.c */
+void vcpu_steal_on(struct vcpu *v); /* the MSR was written */
+void vcpu_steal(struct vcpu *v);    /* KVM_RUN begins */
 void vm_write_wall_clock(struct vcpu *v, gpa_t where);
 
 /* cpuid.c */
