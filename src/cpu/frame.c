@@ -69,7 +69,7 @@ static enum stop map_bytes(struct env *e, const struct stack *s, struct frame *f
 /* Topmost first, as it is pushed; in one piece where nobody can see the difference. */
 enum stop frame_map(struct env *e, const struct stack *s, struct frame *f)
 {
-	u32 size = e->exact && f->len <= f->size * ARRAY_SIZE(f->a) ? f->size : f->len;
+	u32 size = e->exact && f->len < f->size * ARRAY_SIZE(f->a) ? f->size : f->len;
 
 	f->sp = stack_add(s, -(s64)f->len);
 	f->nr = 0;
