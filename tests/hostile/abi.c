@@ -531,7 +531,7 @@ static void *scribble(void *arg)
 	volatile uint8_t *page = arg;
 	uint64_t x = 88172645463325252ull;
 
-	while (!stop) {
+	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
 		x ^= x << 13, x ^= x >> 7, x ^= x << 17;
 		for (unsigned int k = 0; k < 64; k++)
 			page[(x >> 8) % 12288 / 64 * 64 + k] = x >> (k & 7) * 8;
@@ -558,7 +558,7 @@ static void h26_shared_page(void)
 		check(!r || r == -EINVAL || r == -EINTR, "KVM_RUN", r, 0);
 		runs++;
 	}
-	stop = 1;
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
 	pthread_join(t, NULL);
 	CHECK_EQ("it ran at all", runs > 100, 1);
 	api->munmap(page, 12288);

@@ -10,7 +10,7 @@ static const enum mode all_modes[] = {REAL, PROT16, PROT32, V86, LONG, LONG_USER
 static void run_anything(struct machine *m, const char *what)
 {
 	for (int k = 0; k < 20; k++) {
-		int r = run_for(m, 30);
+		int r = run_for(m, 10);
 
 		if (r == -EINTR)
 			return;
@@ -63,7 +63,7 @@ static void privilege_case(enum mode mode, const struct privileged *p)
 
 static void h61_every_opcode_in_every_mode(void)
 {
-	int step = many(1, SANITIZED ? 29 : 5);
+	int step = many(1, SANITIZED ? 29 : 11);
 	struct machine m;
 	char what[64];
 
@@ -105,7 +105,7 @@ static void h62_all_prefixes(void)
 	trap_case("66 and VEX", LONG, GUEST(0x66, 0xc5, 0xf8, 0x28, 0xc0), 6);
 	trap_case("XOP", LONG, GUEST(0x8f, 0xe8, 0x78, 0xc0, 0xc0, 0x01), 6);
 	mode_open(&m, REAL, GUEST(HLT));
-	for (int k = 0; k < many(20000, SANITIZED ? 300 : 1500); k++) {
+	for (int k = 0; k < many(20000, SANITIZED ? 300 : 600); k++) {
 		uint8_t code[24];
 		size_t n = 0;
 
@@ -385,6 +385,7 @@ CODE_TEXT(nest, 64, "1: int $0x20; jmp 1b")
 static void h70_nmi_init_sipi(void)
 {
 	struct kvm_mp_state mp = {KVM_MP_STATE_INIT_RECEIVED};
+	int rounds = many(200, 30);
 	struct machine m;
 	pthread_t t;
 	void *r;
@@ -398,13 +399,13 @@ static void h70_nmi_init_sipi(void)
 	pthread_join(t, &r);
 	CHECK_EQ("KVM_RUN", (long)r, -EINTR);
 	m.run->immediate_exit = 0;
-	for (int k = 0; k < 200; k++) {
+	for (int k = 0; k < rounds; k++) {
 		must(api->ioctl(m.vcpu, KVM_NMI, 0), "NMI");
 		must(api->ioctl(m.vcpu, KVM_NMI, 0), "NMI");
 		must(api->ioctl(m.vcpu, KVM_NMI, 0), "NMI");
 		CHECK_EQ("KVM_RUN", run_for(&m, 1), -EINTR);
 	}
-	CHECK_EQ("two of three NMIs are remembered", get64(&m, DATA), 400);
+	CHECK_EQ("two of three NMIs are remembered", get64(&m, DATA), 2 * rounds);
 	machine_close(&m);
 
 	machine_vm(&m, RAM);

@@ -494,7 +494,7 @@ static void h85_snapshot_flipped(void)
 
 	open_chips(&m, GUEST(0xf3, 0x0f, 0x58, 0xc0, 0xd9, 0xe8, 0x90, 0xeb, 0xf7));
 	for (size_t p = 0; p < COUNT(parts); p++) {
-		size_t step = many(1, parts[p].size > 300 ? 31 : 5) * (SANITIZED ? 4 : 1);
+		size_t step = many(1, parts[p].size > 300 ? 67 : 11) * (SANITIZED ? 4 : 1);
 
 		for (size_t k = 0; k < parts[p].size; k += step) {
 			mode_start(&m, LONG);

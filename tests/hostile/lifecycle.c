@@ -100,7 +100,8 @@ static void h31_fork(void)
 		CHECK_EQ("child: memslot", iop(m.vm, KVM_SET_USER_MEMORY_REGION, &region), -EIO);
 		CHECK_EQ("child: CREATE_VCPU", io(m.vm, KVM_CREATE_VCPU, 1), -EIO);
 		CHECK_EQ("child: system", io(sys, KVM_GET_API_VERSION, 0), 12);
-		check_neighbour(); /* and it can have a VM of its own */
+		if (!SANITIZED) /* TSan allows no threads after a fork */
+			check_neighbour(); /* and it can have a VM of its own */
 		api->close(m.vcpu);
 		api->close(m.vm);
 		fflush(stdout);
@@ -285,7 +286,8 @@ static void *run_until_stopped(void *arg)
 	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
 		int r = vcpu_run(m);
 
-		check(!r || r == -EINTR, "KVM_RUN", r, 0);
+		if (r && r != -EINTR)
+			return (void *)(long)r;
 		runs++;
 	}
 	return (void *)runs;
@@ -315,6 +317,7 @@ static void h36_slots_under_a_guest(void)
 	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
 	slot_of(&m, 1, 0, 0, NULL);
 	pthread_join(t, &runs);
+	CHECK_EQ("KVM_RUN", (long)runs > 0, 1);
 	machine_close(&m);
 	munmap(page, 8192);
 }
@@ -529,9 +532,9 @@ static void h42_no_growth(void)
 		}
 	}
 	CHECK_EQ("descriptors", entries("/proc/self/fd"), fds);
-	CHECK_EQ("threads", entries("/proc/self/task"), 3); /* with . and .. */
 	if (SANITIZED)
 		return;
+	CHECK_EQ("threads", entries("/proc/self/task"), 3); /* with . and .. */
 	CHECK_EQ("mappings", entries("/proc/self/map_files") <= maps + 2, 1);
 	CHECK_EQ("resident pages", rss_pages() <= rss + 256, 1);
 }

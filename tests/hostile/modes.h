@@ -214,7 +214,7 @@ static inline int trap_of(struct machine *m)
 static inline int run_to_halt(struct machine *m, int exits)
 {
 	while (exits--) {
-		int r = run_for(m, 500);
+		int r = run_for(m, SANITIZED ? 10000 : 1000);
 
 		if (r)
 			return r;

@@ -104,14 +104,14 @@ struct runner {
 	pthread_t thread;
 	int result;
 	uint64_t end_wall, end_cpu;
-	volatile int running;
+	int running; /* atomic */
 };
 
 static void *runner_main(void *arg)
 {
 	struct runner *r = arg;
 
-	r->running = 1;
+	__atomic_store_n(&r->running, 1, __ATOMIC_RELEASE);
 	r->result = vcpu_run(r->m);
 	r->end_cpu = now_ns(CLOCK_THREAD_CPUTIME_ID);
 	r->end_wall = now_ns(CLOCK_MONOTONIC);
@@ -128,7 +128,7 @@ static struct lap kick_once(struct machine *m, int after_us)
 	kick_install(m);
 	m->run->immediate_exit = 0;
 	pthread_create(&r.thread, NULL, runner_main, &r);
-	while (!r.running)
+	while (!__atomic_load_n(&r.running, __ATOMIC_ACQUIRE))
 		sched_yield();
 	usleep(after_us);
 	pthread_getcpuclockid(r.thread, &clock);
