@@ -722,7 +722,7 @@ static ALWAYS_INLINE void take_operands(struct dec *d, struct insn *i)
 	i->row = d->row;
 	i->flags = insn_flags(d);
 	i->opcode = d->opcode;
-	i->map = d->map & 3;
+	i->map = (d->map > MAP_V3A ? d->map - MAP_W1 : d->map) & 3;
 	i->osz = operand_size(d);
 	i->asz = address_size(d);
 	i->vvvv = d->vvvv;

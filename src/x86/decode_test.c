@@ -348,6 +348,32 @@ static void memory_operands(void **state)
 	}
 }
 
+/* Native code and the exit-time emulator encode anew from map and opcode. */
+static void map_and_opcode(void **state)
+{
+	static const struct {
+		u8 p[6], map, opcode;
+	} cases[] = {
+		{{0x90}, 0, 0x90},
+		{{0x0f, 0xa2}, 1, 0xa2},
+		{{0x0f, 0x38, 0xf0, 0x00}, 2, 0xf0},
+		{{0x66, 0x0f, 0x3a, 0x0f, 0xc0, 0}, 3, 0x0f},
+		{{0xc5, 0xf9, 0xfe, 0xc0}, 1, 0xfe},
+		{{0xc4, 0xe1, 0xf9, 0xfe, 0xc0}, 1, 0xfe},	  /* vpaddd, W = 1 */
+		{{0xc4, 0xe2, 0x79, 0xbc, 0xc0}, 2, 0xbc},	  /* vfnmadd231ps */
+		{{0xc4, 0xe2, 0xf9, 0xbc, 0xc0}, 2, 0xbc},	  /* vfnmadd231pd */
+		{{0xc4, 0xe3, 0xf9, 0x0f, 0xc0, 0}, 3, 0x0f},	  /* vpalignr, W = 1 */
+	};
+	struct insn i;
+
+	(void)state;
+	for (unsigned int k = 0; k < ARRAY_SIZE(cases); k++) {
+		assert_int_equal(insn_decode(&i, MODE_64, cases[k].p, 6), DECODE_OK);
+		assert_int_equal(i.map, cases[k].map);
+		assert_int_equal(i.opcode, cases[k].opcode);
+	}
+}
+
 static void text_is_cut(void **state)
 {
 	const u8 p[32] = {0x48, 0x89, 0x03};
@@ -377,6 +403,7 @@ int main(void)
 		cmocka_unit_test(more),
 		cmocka_unit_test(total),
 		cmocka_unit_test(memory_operands),
+		cmocka_unit_test(map_and_opcode),
 		cmocka_unit_test(text_is_cut),
 	};
 
