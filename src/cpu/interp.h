@@ -14,6 +14,13 @@
 #include "cpu/exec.h"
 #include "cpu/tb.h"
 
+/* Integers in guest RAM: at any address. */
+typedef u16 ram16 __attribute__((aligned(1)));
+typedef u32 ram32 __attribute__((aligned(1)));
+typedef u64 ram64 __attribute__((aligned(1)));
+typedef s16 ram16s __attribute__((aligned(1)));
+typedef s32 ram32s __attribute__((aligned(1)));
+
 #define NEXT(u, fl) return (u)[1].fn(cpu, (u) + 1, fl)
 
 uop_fn uop_slow;

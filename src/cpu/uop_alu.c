@@ -248,10 +248,11 @@ UNARY4(ror, c, cpu->regs[GPR_RCX])
 	}                                                                                 \
 	static u64 imul##size##_rm(struct cpu *cpu, const struct uop *u, u64 fl)          \
 	{                                                                                 \
-		T *d = REGP(cpu, u->dst), *p = tlb_read(cpu, uop_eax(cpu, u), size);       \
+		T *d = REGP(cpu, u->dst);                                                 \
+		const void *p = tlb_read(cpu, uop_eax(cpu, u), size);                     \
 		if (unlikely(!p))                                                         \
 			return uop_slow(cpu, u, fl);                                      \
-		fl = imul##size(d, *d, *p);                                               \
+		fl = imul##size(d, *d, load(p, size));                                    \
 		widen(d, size);                                                           \
 		NEXT(u, fl);                                                              \
 	}                                                                                 \

@@ -44,7 +44,7 @@ static u64 jmp_rel(struct cpu *cpu, const struct uop *u, u64 fl)
 }
 
 /* Push the address of the next instruction; NULL: slow path. */
-static ALWAYS_INLINE u64 *push_return(struct cpu *cpu, u64 *sp)
+static ALWAYS_INLINE ram64 *push_return(struct cpu *cpu, u64 *sp)
 {
 	*sp = cpu->regs[GPR_RSP] - 8;
 	return tlb_write(cpu, *sp, 8);
@@ -52,7 +52,8 @@ static ALWAYS_INLINE u64 *push_return(struct cpu *cpu, u64 *sp)
 
 static u64 call_rel(struct cpu *cpu, const struct uop *u, u64 fl)
 {
-	u64 sp, *p = push_return(cpu, &sp), start = cpu->regs[GPR_RIP];
+	u64 sp, start = cpu->regs[GPR_RIP];
+	ram64 *p = push_return(cpu, &sp);
 
 	if (unlikely(!p))
 		return uop_slow(cpu, u, fl);
@@ -63,7 +64,8 @@ static u64 call_rel(struct cpu *cpu, const struct uop *u, u64 fl)
 
 static u64 ret_near(struct cpu *cpu, const struct uop *u, u64 fl)
 {
-	u64 sp = cpu->regs[GPR_RSP], *p = tlb_read(cpu, sp, 8);
+	u64 sp = cpu->regs[GPR_RSP];
+	ram64 *p = tlb_read(cpu, sp, 8);
 
 	if (unlikely(!p))
 		return uop_slow(cpu, u, fl);
@@ -78,14 +80,15 @@ static u64 jmp_r(struct cpu *cpu, const struct uop *u, u64 fl)
 
 static u64 jmp_m(struct cpu *cpu, const struct uop *u, u64 fl)
 {
-	u64 *p = tlb_read(cpu, uop_eax(cpu, u), 8);
+	ram64 *p = tlb_read(cpu, uop_eax(cpu, u), 8);
 
 	return likely(p) ? goto_rip(cpu, *p, fl) : uop_slow(cpu, u, fl);
 }
 
 static u64 call_r(struct cpu *cpu, const struct uop *u, u64 fl)
 {
-	u64 sp, *p = push_return(cpu, &sp), target = *(u64 *)REGP(cpu, u->src);
+	u64 sp, target = *(u64 *)REGP(cpu, u->src);
+	ram64 *p = push_return(cpu, &sp);
 
 	if (unlikely(!p))
 		return uop_slow(cpu, u, fl);
@@ -96,7 +99,8 @@ static u64 call_r(struct cpu *cpu, const struct uop *u, u64 fl)
 
 static u64 call_m(struct cpu *cpu, const struct uop *u, u64 fl)
 {
-	u64 sp, *p = push_return(cpu, &sp), *m = tlb_read(cpu, uop_eax(cpu, u), 8), target;
+	u64 sp, target;
+	ram64 *p = push_return(cpu, &sp), *m = tlb_read(cpu, uop_eax(cpu, u), 8);
 
 	if (unlikely(!p || !m))
 		return uop_slow(cpu, u, fl);

@@ -7,7 +7,8 @@
 
 static u64 pushf8(struct cpu *cpu, const struct uop *u, u64 fl)
 {
-	u64 sp = cpu->regs[GPR_RSP] - 8, *p = tlb_write(cpu, sp, 8);
+	u64 sp = cpu->regs[GPR_RSP] - 8;
+	ram64 *p = tlb_write(cpu, sp, 8);
 
 	if (unlikely(!p))
 		return uop_slow(cpu, u, fl);
@@ -28,7 +29,8 @@ static void set_if(struct cpu *cpu, bool on)
 
 static u64 popf8(struct cpu *cpu, const struct uop *u, u64 fl)
 {
-	u64 sp = cpu->regs[GPR_RSP], *p = tlb_read(cpu, sp, 8), v;
+	u64 sp = cpu->regs[GPR_RSP], v;
+	ram64 *p = tlb_read(cpu, sp, 8);
 
 	if (unlikely(!p || cpu->cpl))
 		return uop_slow(cpu, u, fl);

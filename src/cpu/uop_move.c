@@ -3,9 +3,9 @@
 #include "cpu/interp.h"
 
 #define T1 u8
-#define T2 u16
-#define T4 u32
-#define T8 u64
+#define T2 ram16
+#define T4 ram32
+#define T8 ram64
 
 /* Write a register of `size` bytes; 4 bytes clear the upper half. */
 static ALWAYS_INLINE void put(void *reg, unsigned int size, u64 v)
@@ -73,12 +73,12 @@ MOV(8) MOV_MEM(8, ) MOV_MEM(8, x)
 		NEXT(u, fl);                                                              \
 	}
 EXTEND(movzx4_1, 4, u8, 1)
-EXTEND(movzx4_2, 4, u16, 2)
+EXTEND(movzx4_2, 4, ram16, 2)
 EXTEND(movsx4_1, 4, s8, 1)
-EXTEND(movsx4_2, 4, s16, 2)
+EXTEND(movsx4_2, 4, ram16s, 2)
 EXTEND(movsx8_1, 8, s8, 1)
-EXTEND(movsx8_2, 8, s16, 2)
-EXTEND(movsx8_4, 8, s32, 4)
+EXTEND(movsx8_2, 8, ram16s, 2)
+EXTEND(movsx8_4, 8, ram32s, 4)
 
 /* LEA: disp is from the block's start when the base is RIP; imm is the address mask. */
 static u64 lea_any(struct cpu *cpu, const struct uop *u, u64 fl)
@@ -153,7 +153,8 @@ static uop_fn *const cmov_rr[2][16] = {{FOR_EACH_CC(CMOV4_ROW)}, {FOR_EACH_CC(CM
 
 static u64 push8_r(struct cpu *cpu, const struct uop *u, u64 fl)
 {
-	u64 sp = cpu->regs[GPR_RSP] - 8, *p = tlb_write(cpu, sp, 8);
+	u64 sp = cpu->regs[GPR_RSP] - 8;
+	ram64 *p = tlb_write(cpu, sp, 8);
 
 	if (unlikely(!p))
 		return uop_slow(cpu, u, fl);
@@ -164,7 +165,8 @@ static u64 push8_r(struct cpu *cpu, const struct uop *u, u64 fl)
 
 static u64 push8_i(struct cpu *cpu, const struct uop *u, u64 fl)
 {
-	u64 sp = cpu->regs[GPR_RSP] - 8, *p = tlb_write(cpu, sp, 8);
+	u64 sp = cpu->regs[GPR_RSP] - 8;
+	ram64 *p = tlb_write(cpu, sp, 8);
 
 	if (unlikely(!p))
 		return uop_slow(cpu, u, fl);
@@ -175,7 +177,8 @@ static u64 push8_i(struct cpu *cpu, const struct uop *u, u64 fl)
 
 static u64 pop8_r(struct cpu *cpu, const struct uop *u, u64 fl)
 {
-	u64 sp = cpu->regs[GPR_RSP], *p = tlb_read(cpu, sp, 8);
+	u64 sp = cpu->regs[GPR_RSP];
+	ram64 *p = tlb_read(cpu, sp, 8);
 
 	if (unlikely(!p))
 		return uop_slow(cpu, u, fl);
@@ -186,7 +189,8 @@ static u64 pop8_r(struct cpu *cpu, const struct uop *u, u64 fl)
 
 static u64 leave8(struct cpu *cpu, const struct uop *u, u64 fl)
 {
-	u64 sp = cpu->regs[GPR_RBP], *p = tlb_read(cpu, sp, 8);
+	u64 sp = cpu->regs[GPR_RBP];
+	ram64 *p = tlb_read(cpu, sp, 8);
 
 	if (unlikely(!p))
 		return uop_slow(cpu, u, fl);
