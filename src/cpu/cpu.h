@@ -178,10 +178,12 @@ struct cpu {
 	struct tlb *data_tlb; /* the soft TLB of data accesses at this CPL and AC */
 	u8 cpl;
 	u8 mode; /* enum insn_mode of CS */
+	u8 flat; /* TBM_FLAT, TBM_FS, TBM_GS */
 	bool long_mode; /* EFER.LMA */
 	bool shadow;	/* interrupt shadow: STI or MOV SS was the last instruction */
 	bool shadow_ss; /* ... it was MOV SS/POP SS: #DB is held back too */
 	bool hv_halted;
+	u64 ea_mask; /* linear addresses have 32 bits outside 64-bit mode */
 
 	/* --- architectural state, owner thread only --- */
 	struct segment seg[NR_SEGS];
@@ -338,7 +340,7 @@ u64 image_to_eflags(u64 image);
 
 /*
  * Call after any change of CR0, CR3, CR4, EFER, PKRU, CS, SS, CPL, EFLAGS.AC/IF/TF/VM, DR7,
- * SMM, segment bases: recomputes mode, ea_base, data_tlb, request_mask, REQ_STEP.
+ * SMM, segment bases: recomputes mode, flat, ea_base, data_tlb, request_mask, REQ_STEP.
  * paging: the paging registers may have changed too (hands them to mmu/).
  */
 void cpu_update(struct cpu *cpu);

@@ -107,7 +107,7 @@ static u64 current_salt(const struct cpu *cpu)
 {
 	bool ac = (cpu->cr0 & CR0_AM) && (cpu->eflags & EFL_AC) && cpu->cpl == 3;
 
-	return cs_id(cpu) << 40 | (u64)cpu->mmu.epoch << 8 | cpu->mode | (ac ? TBM_SLOW : 0) |
+	return cs_id(cpu) << 40 | (u64)cpu->mmu.epoch << 8 | cpu->mode | cpu->flat | (ac ? TBM_SLOW : 0) |
 		(cpu->cpl == 3 ? TBM_USER : 0);
 }
 
@@ -117,7 +117,7 @@ static void fill_link(struct cpu *cpu, struct tb *tb, u64 old_salt)
 	struct tb_cache *c = cpu->tbs;
 
 	if (c->link && c->link_rip == cpu->rip && old_salt == c->salt && !tb->len2 &&
-		cpu->mode == MODE_64)
+		(cpu->mode == MODE_64 || cpu->flat))
 		*c->link = tb;
 	c->link = NULL;
 }

@@ -3,9 +3,9 @@
  * Private to the threaded interpreter: how handlers go on, reach memory and leave.
  *
  * While handlers run, regs[GPR_RIP] is the linear RIP of the block's first byte, cpu->rip
- * is stale, and the flags image travels as the argument fl. Handlers here are for 64-bit
- * mode's flat memory and for registers in any mode; everything else is uop_slow, which runs
- * the instruction's one and only semantics, cpu_exec.
+ * is stale, and the flags image travels as the argument fl. Handlers here are for the
+ * flat memory of 64-bit and 32-bit systems and for registers in any mode; everything else is
+ * uop_slow, which runs the instruction's one and only semantics, cpu_exec.
  */
 #ifndef ANYKVM_INTERP_H
 #define ANYKVM_INTERP_H
@@ -84,7 +84,7 @@ static ALWAYS_INLINE u64 goto_direct(
 #define TAKEN(u)     (&(u)->next)
 #define NOT_TAKEN(u) (&(u)[1].next)
 
-/* base + disp: nearly all operands. The x form has an index or an FS/GS base too. */
+/* base + disp: nearly all operands of 64-bit code. The x form is for all others. */
 static ALWAYS_INLINE u64 uop_ea(const struct cpu *cpu, const struct uop *u)
 {
 	return *(const u64 *)((const u8 *)cpu->regs + u->base) + (s64)u->disp;
@@ -92,8 +92,8 @@ static ALWAYS_INLINE u64 uop_ea(const struct cpu *cpu, const struct uop *u)
 
 static ALWAYS_INLINE u64 uop_eax(const struct cpu *cpu, const struct uop *u)
 {
-	return uop_ea(cpu, u) + (cpu->regs[u->index] << (u->scale_seg & 3)) +
-		cpu->ea_base[u->scale_seg >> 4];
+	return (uop_ea(cpu, u) + (cpu->regs[u->index] << (u->scale_seg & 3)) +
+		cpu->ea_base[u->scale_seg >> 4]) & cpu->ea_mask;
 }
 
 /* Host address of n bytes at linear ea, if one compare proves it; else NULL. */
@@ -119,7 +119,8 @@ struct uop_choice {
 	const struct insn *i;
 	const struct insn_row *row;
 	bool eax; /* the operand needs uop_eax */
-	bool mem; /* fast memory operands are possible (64-bit mode, 64-bit addresses) */
+	bool mem; /* its memory operand needs no check but the TLB's */
+	bool flat; /* TBM_FLAT */
 };
 uop_fn *uop_alu(const struct uop_choice *c, struct uop *u);
 uop_fn *uop_move(const struct uop_choice *c, struct uop *u);

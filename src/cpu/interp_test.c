@@ -116,6 +116,47 @@ static void code_segments_are_told_apart(void **state)
 	guest_destroy(g);
 }
 
+
+/* Every kind of operand that 32-bit code has fast handlers for, and an EIP-relative loop. */
+GUEST(flat32, ".code32; mov $0x100000, %ebx; mov $5, %ecx; mov %ecx, (%ebx); "
+	      "1: mov -0xffff0(%ebx,%ecx,4), %eax; add %ecx, 0x100040; lea 3(%eax,%ecx,2), %edx; "
+	      "push %edx; push $-2; pop %esi; call 2f; pop %edi; add %edi, %ebp; dec %ecx; jnz 1b; "
+	      "movzbl 0x100040, %edx; incl %fs:8(%ebx); "
+	      "movsbl %fs:8(%ebx), %edi; mov $0xfffffff8, %esi; mov 0x100050(%esi), %cl; hlt; "
+	      "2: push %ebp; mov %esp, %ebp; shll $1, 0x100044; leave; xor %esi, 0x100044; ret; .code64")
+
+/* `open`: segments without a limit, as systems have them; else every access is checked. */
+static void run_flat32(struct guest *g, bool open)
+{
+	struct cpu *cpu = &g->cpu;
+
+	guest_load(g, flat32);
+	for (unsigned int k = 0; k < NR_SEGS; k++) {
+		cpu->seg[k] = (struct segment){.sel = 8 * k + 8, .limit = open ? ~0u : 0xfffffffe,
+			.attr = SEGA_P | SEGA_S | SEGA_DB | SEGA_G | (k == SEG_CS ? 11 : 3)};
+	}
+	cpu->seg[SEG_FS].base = 0x40;
+	cpu_update(cpu);
+	assert_int_equal(!!cpu->flat, open);
+	run_to_hlt(g);
+}
+
+static void flat_code_does_what_checked_code_does(void **state)
+{
+	struct guest *a = guest_create(), *b = guest_create();
+
+	(void)state;
+	run_flat32(a, true);
+	run_flat32(b, false);
+	assert_memory_equal(a->cpu.regs, b->cpu.regs, GPR_ZERO * sizeof(u64));
+	assert_int_equal(a->cpu.fl, b->cpu.fl);
+	assert_int_equal(a->cpu.insns, b->cpu.insns);
+	assert_memory_equal(a->ram + DATA, b->ram + DATA, 0x1000);
+	assert_memory_equal(a->ram + STACK - 64, b->ram + STACK - 64, 64);
+	guest_destroy(a);
+	guest_destroy(b);
+}
+
 static void calls_and_returns(void **state)
 {
 	struct guest *g = guest_create();
@@ -288,6 +329,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(counts_and_chains),
+		cmocka_unit_test(flat_code_does_what_checked_code_does),
 		cmocka_unit_test(calls_and_returns),
 		cmocka_unit_test(code_segments_are_told_apart),
 		cmocka_unit_test(prefetchw_needs_only_long_mode),

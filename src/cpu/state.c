@@ -81,6 +81,29 @@ static void update_bases(struct cpu *cpu)
 
 	for (unsigned int s = 0; s < NR_SEGS; s++)
 		cpu->ea_base[s] = flat && s < SEG_FS ? 0 : cpu->seg[s].base;
+	cpu->ea_mask = flat ? ~0ull : 0xffffffff;
+}
+
+/* May be read and written everywhere: nothing is left to check at an access. */
+static bool seg_is_open(const struct segment *s)
+{
+	return !s->unusable && s->limit == 0xffffffff && (s->attr & SEGA_P) &&
+		(s->attr & (TYPE_CODE | TYPE_DOWN | TYPE_WRITE)) == TYPE_WRITE;
+}
+
+/* 32-bit code as all systems run it: the fast handlers' memory operands are possible. */
+static u8 derive_flat(const struct cpu *cpu)
+{
+	const struct segment *cs = &cpu->seg[SEG_CS];
+
+	if (cpu->mode != MODE_32 || !cpu_prot(cpu) || cs->base || cs->limit != 0xffffffff ||
+		!(cpu->seg[SEG_SS].attr & SEGA_DB))
+		return 0;
+	for (unsigned int s = 0; s < SEG_FS; s++)
+		if (s != SEG_CS && (cpu->seg[s].base || !seg_is_open(&cpu->seg[s])))
+			return 0;
+	return TBM_FLAT | (seg_is_open(&cpu->seg[SEG_FS]) ? TBM_FS : 0) |
+		(seg_is_open(&cpu->seg[SEG_GS]) ? TBM_GS : 0);
 }
 
 static u32 derive_request_mask(const struct cpu *cpu)
@@ -116,6 +139,7 @@ void cpu_update(struct cpu *cpu)
 	cpu->cpl = derive_cpl(cpu);
 	cpu->mode = derive_mode(cpu);
 	update_bases(cpu);
+	cpu->flat = derive_flat(cpu);
 	cpu->data_tlb = cpu->mmu.tlb ? &cpu->mmu.tlb[cpu_data_attr(cpu)] : NULL;
 	cpu->request_mask = derive_request_mask(cpu);
 	if (must_step(cpu)) {

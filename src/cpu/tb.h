@@ -71,6 +71,10 @@ struct tb {
 #define TBM_MODE 3	/* enum insn_mode */
 #define TBM_SLOW BIT(2) /* every instruction through cpu_exec (#AC checks, HARD build) */
 #define TBM_USER BIT(3) /* CPL 3: not part of a block's key, only of the jump cache's */
+#define TBM_FLAT BIT(4) /* 32-bit code; CS, SS, DS, ES have base 0 and no limit, the stack is 32-bit */
+#define TBM_FS	 BIT(5) /* with TBM_FLAT: FS has no limit either */
+#define TBM_GS	 BIT(6)
+#define TBM_KEY	 (TBM_MODE | TBM_SLOW | TBM_FLAT | TBM_FS | TBM_GS)
 
 /* Virtual jump cache: rip -> block, valid for one (epoch, mode). */
 struct jc_entry {

@@ -87,10 +87,24 @@ static bool set_memory(struct uop *u, const struct insn *i)
 	u->base = 8 * i->rm;
 	u->index = i->index;
 	u->scale_seg = i->scale | i->seg << 4;
+	if (i->flags & INSN_MOFFS) { /* 32-bit code's only: the address mask takes care of the sign */
+		u->base = 8 * GPR_ZERO;
+		disp = (s32)i->imm;
+	}
 	if (i->rm == GPR_RIP)
 		disp += u->off + i->len;
 	u->disp = disp;
 	return u->disp == disp;
+}
+
+/* No check is left for this memory operand but the TLB's: 64-bit code, flat 32-bit code. */
+static bool plain_memory(const struct cpu *cpu, const struct insn *i, u32 mode_bits)
+{
+	if (cpu->mode == MODE_64)
+		return i->asz == 8 && !(i->flags & INSN_MOFFS);
+	if (!(mode_bits & TBM_FLAT) || i->asz != 4 || i->seg == SEG_CS)
+		return false;
+	return i->seg == SEG_FS ? mode_bits & TBM_FS : i->seg == SEG_GS ? mode_bits & TBM_GS : true;
 }
 
 void uop_select(struct cpu *cpu, struct uop *u, const struct insn *i, u32 mode_bits)
@@ -99,8 +113,9 @@ void uop_select(struct cpu *cpu, struct uop *u, const struct insn *i, u32 mode_b
 		.cpu = cpu,
 		.i = i,
 		.row = insn_row(i),
-		.eax = i->index != GPR_ZERO || i->seg >= SEG_FS,
-		.mem = cpu->mode == MODE_64 && i->asz == 8 && !(i->flags & INSN_MOFFS),
+		.eax = i->index != GPR_ZERO || i->seg >= SEG_FS || cpu->mode != MODE_64,
+		.mem = plain_memory(cpu, i, mode_bits),
+		.flat = mode_bits & TBM_FLAT,
 	};
 
 	u->fn = NULL;

@@ -120,6 +120,20 @@ uop_fn *uop_flags(const struct uop_choice *c, struct uop *u)
 	bool smap = c->row->cpuf && c->cpu->features[c->row->cpuf];
 
 	(void)u;
+	switch (insn_op(c->i)) {
+	case OP_CLD:
+		return cld;
+	case OP_STD:
+		return std;
+	case OP_CLC:
+		return clc;
+	case OP_STC:
+		return stc;
+	case OP_CMC:
+		return cmc;
+	default:
+		break;
+	}
 	if (c->cpu->mode != MODE_64)
 		return NULL;
 	switch (insn_op(c->i)) {
@@ -135,16 +149,6 @@ uop_fn *uop_flags(const struct uop_choice *c, struct uop *u)
 		return smap ? clac : NULL;
 	case OP_STAC:
 		return smap ? stac : NULL;
-	case OP_CLD:
-		return cld;
-	case OP_STD:
-		return std;
-	case OP_CLC:
-		return clc;
-	case OP_STC:
-		return stc;
-	case OP_CMC:
-		return cmc;
 	default:
 		return NULL;
 	}

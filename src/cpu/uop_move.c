@@ -149,55 +149,47 @@ FOR_EACH_CC(CMOVCC)
 static uop_fn *const setcc_r[16] = {FOR_EACH_CC(SETCC_ROW)};
 static uop_fn *const cmov_rr[2][16] = {{FOR_EACH_CC(CMOV4_ROW)}, {FOR_EACH_CC(CMOV8_ROW)}};
 
-/* ---- stack, 64-bit ---- */
+/* ---- stack of 64-bit and of flat 32-bit code ---- */
 
-static u64 push8_r(struct cpu *cpu, const struct uop *u, u64 fl)
-{
-	u64 sp = cpu->regs[GPR_RSP] - 8;
-	ram64 *p = tlb_write(cpu, sp, 8);
-
-	if (unlikely(!p))
-		return uop_slow(cpu, u, fl);
-	*p = *(u64 *)REGP(cpu, u->src);
-	cpu->regs[GPR_RSP] = sp;
-	NEXT(u, fl);
-}
-
-static u64 push8_i(struct cpu *cpu, const struct uop *u, u64 fl)
-{
-	u64 sp = cpu->regs[GPR_RSP] - 8;
-	ram64 *p = tlb_write(cpu, sp, 8);
-
-	if (unlikely(!p))
-		return uop_slow(cpu, u, fl);
-	*p = u->imm;
-	cpu->regs[GPR_RSP] = sp;
-	NEXT(u, fl);
-}
-
-static u64 pop8_r(struct cpu *cpu, const struct uop *u, u64 fl)
-{
-	u64 sp = cpu->regs[GPR_RSP];
-	ram64 *p = tlb_read(cpu, sp, 8);
-
-	if (unlikely(!p))
-		return uop_slow(cpu, u, fl);
-	cpu->regs[GPR_RSP] = sp + 8;
-	*(u64 *)REGP(cpu, u->dst) = *p;
-	NEXT(u, fl);
-}
-
-static u64 leave8(struct cpu *cpu, const struct uop *u, u64 fl)
-{
-	u64 sp = cpu->regs[GPR_RBP];
-	ram64 *p = tlb_read(cpu, sp, 8);
-
-	if (unlikely(!p))
-		return uop_slow(cpu, u, fl);
-	cpu->regs[GPR_RSP] = sp + 8;
-	cpu->regs[GPR_RBP] = *p;
-	NEXT(u, fl);
-}
+#define STACK(n)                                                                          \
+	static u64 push##n##_r(struct cpu *cpu, const struct uop *u, u64 fl)              \
+	{                                                                                 \
+		T##n sp = cpu->regs[GPR_RSP] - n, *p = tlb_write(cpu, sp, n);             \
+		if (unlikely(!p))                                                         \
+			return uop_slow(cpu, u, fl);                                      \
+		*p = *(T##n *)REGP(cpu, u->src);                                          \
+		cpu->regs[GPR_RSP] = sp;                                                  \
+		NEXT(u, fl);                                                              \
+	}                                                                                 \
+	static u64 push##n##_i(struct cpu *cpu, const struct uop *u, u64 fl)              \
+	{                                                                                 \
+		T##n sp = cpu->regs[GPR_RSP] - n, *p = tlb_write(cpu, sp, n);             \
+		if (unlikely(!p))                                                         \
+			return uop_slow(cpu, u, fl);                                      \
+		*p = u->imm;                                                              \
+		cpu->regs[GPR_RSP] = sp;                                                  \
+		NEXT(u, fl);                                                              \
+	}                                                                                 \
+	static u64 pop##n##_r(struct cpu *cpu, const struct uop *u, u64 fl)               \
+	{                                                                                 \
+		T##n sp = cpu->regs[GPR_RSP], *p = tlb_read(cpu, sp, n);                  \
+		if (unlikely(!p))                                                         \
+			return uop_slow(cpu, u, fl);                                      \
+		cpu->regs[GPR_RSP] = (T##n)(sp + n);                                      \
+		*(u64 *)REGP(cpu, u->dst) = *p;                                           \
+		NEXT(u, fl);                                                              \
+	}                                                                                 \
+	static u64 leave##n(struct cpu *cpu, const struct uop *u, u64 fl)                 \
+	{                                                                                 \
+		T##n sp = cpu->regs[GPR_RBP], *p = tlb_read(cpu, sp, n);                  \
+		if (unlikely(!p))                                                         \
+			return uop_slow(cpu, u, fl);                                      \
+		cpu->regs[GPR_RSP] = (T##n)(sp + n);                                      \
+		cpu->regs[GPR_RBP] = *p;                                                  \
+		NEXT(u, fl);                                                              \
+	}
+STACK(8)
+STACK(4)
 
 /* CBW, CWDE, CDQE and CWD, CDQ, CQO. */
 static u64 cdqe(struct cpu *cpu, const struct uop *u, u64 fl)
@@ -285,40 +277,40 @@ static uop_fn *choose_push(const struct uop_choice *c, struct uop *u)
 {
 	const struct operand *o = &c->row->opnd[0];
 
-	if (c->i->osz != 8 || (c->i->flags & INSN_MEM))
+	if (c->i->flags & INSN_MEM)
 		return NULL;
 	if (o->kind == OPND_I) {
 		u->imm = c->i->imm;
-		return push8_i;
+		return c->flat ? push4_i : push8_i;
 	}
 	if (o->kind != OPND_Z && o->kind != OPND_E)
 		return NULL;
 	u->src = 8 * (o->kind == OPND_Z ? c->i->reg : c->i->rm);
-	return push8_r;
+	return c->flat ? push4_r : push8_r;
 }
 
 static uop_fn *choose_pop(const struct uop_choice *c, struct uop *u)
 {
 	const struct operand *o = &c->row->opnd[0];
 
-	if (c->i->osz != 8 || (c->i->flags & INSN_MEM) || (o->kind != OPND_Z && o->kind != OPND_E))
+	if ((c->i->flags & INSN_MEM) || (o->kind != OPND_Z && o->kind != OPND_E))
 		return NULL;
 	u->dst = 8 * (o->kind == OPND_Z ? c->i->reg : c->i->rm);
-	return pop8_r;
+	return c->flat ? pop4_r : pop8_r;
 }
 
-/* Stack and address forms that exist only in 64-bit mode. */
-static uop_fn *choose_64(const struct uop_choice *c, struct uop *u)
+/* The stack of flat code, in its full width. */
+static uop_fn *choose_stack(const struct uop_choice *c, struct uop *u)
 {
+	if (c->flat ? c->i->osz != 4 : c->i->osz != 8)
+		return NULL;
 	switch (insn_op(c->i)) {
-	case OP_LEA:
-		return choose_lea(c, u);
 	case OP_PUSH:
 		return choose_push(c, u);
 	case OP_POP:
 		return choose_pop(c, u);
 	case OP_LEAVE:
-		return c->i->osz == 8 ? leave8 : NULL;
+		return c->flat ? leave4 : leave8;
 	default:
 		return NULL;
 	}
@@ -355,7 +347,9 @@ uop_fn *uop_move(const struct uop_choice *c, struct uop *u)
 		u->dst = 8 * c->i->reg;
 		u->src = c->row->opnd[0].kind == OPND_E ? 8 * c->i->rm : 8 * GPR_RAX;
 		return mem || c->i->osz != 8 || insn_opnd_size(c->i, 0) != 8 ? NULL : xchg8_rr;
+	case OP_LEA:
+		return c->flat || c->cpu->mode == MODE_64 ? choose_lea(c, u) : NULL;
 	default:
-		return c->cpu->mode == MODE_64 ? choose_64(c, u) : NULL;
+		return c->flat || c->cpu->mode == MODE_64 ? choose_stack(c, u) : NULL;
 	}
 }
