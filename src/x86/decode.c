@@ -17,7 +17,7 @@
 /* Opcode maps as the decoder indexes them: the one-byte map differs outside 64-bit mode. */
 enum {
 	MAP_ONE32 = 4,
-	MAP_W1 = 3, /* distance from a VEX map to the same with VEX.W = 1 */
+	MAP_W1 = 4, /* distance from a VEX map to the same with VEX.W = 1; bits 1:0 are insn.map */
 	NR_MAPS = MAP_V3A + MAP_W1 + 1,
 };
 
@@ -503,7 +503,7 @@ static NOINLINE u16 step(u16 row, u8 rex, bool vl)
 		return row + !!(rex & REX_W);
 	case OP_VZEROUPPER:
 		return row + vl;
-	default: /* 90: XCHG R8,RAX with REX.B, else NOP (SDM 2B "NOP") */
+	default: /* 90: XCHG R8,RAX with REX.B, else NOP or PAUSE (SDM 2B "NOP") */
 		return row + !(rex & REX_B);
 	}
 }

@@ -136,6 +136,7 @@ CASES(rex,
 	{MODE_64, "90", "nop"},
 	{MODE_64, "41 90", "xchg r8d, eax"},
 	{MODE_64, "f3 90", "pause"},
+	{MODE_64, "f3 41 90", "xchg r8d, eax"},
 	{MODE_64, "48 0f c7 0b", "cmpxchg16b xmmword [rbx]"},
 	{MODE_64, "0f c7 0b", "cmpxchg8b qword [rbx]"}, )
 

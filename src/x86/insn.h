@@ -201,6 +201,8 @@ enum operand_size {
 #define RULE_ENDTB  BIT(21) /* ends a translation block for another reason (mode, paging, interrupt flag) */
 #define RULE_UNDEFDST BIT(22) /* destination is left undefined in some cases (BSF of 0): see the test's mask */
 #define RULE_AVX2L  BIT(23) /* with VEX.L it needs CPUID's AVX2 instead of row->cpuf */
+#define RULE_PARTS  BIT(24) /* many accesses, whose order the manuals leave open: which of several faults
+			       is found, and what has been stored or loaded before it (for tests only) */
 
 /* CPUID feature that the instruction needs; 0 = always there. */
 enum insn_cpuid {

@@ -213,6 +213,7 @@ static void next_rows_follow(void **state)
 {
 	static const u16 pairs[][2] = {
 		{OP_CMPXCHG8B, OP_CMPXCHG16B}, {OP_VZEROUPPER, OP_VZEROALL}, {OP_XCHG, OP_NOP},
+		{OP_XCHG, OP_PAUSE},
 	};
 	const struct insn_row *r;
 	const struct row_sel *s;

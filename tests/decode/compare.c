@@ -39,6 +39,12 @@ static bool sib_disp32(const struct insn *i, const struct oracle *z)
 	return z->i.raw.sib.base == 5 && z->i.raw.modrm.mod == 0 && i->rm == GPR_ZERO;
 }
 
+static bool is_f3(const struct insn *i, const struct oracle *z)
+{
+	(void)z;
+	return INSN_PP(i) == 2;
+}
+
 static bool count_is_1(const struct insn *i, const struct oracle *z)
 {
 	(void)z;
@@ -136,6 +142,7 @@ static struct exception memory_exceptions[] = {
 _Static_assert(ARRAY_SIZE(memory_exceptions) <= 30, "goal: none");
 
 static struct exception other_exceptions[] = {
+	{OP_XCHG, "number of operands", is_f3, "SDM 2B XCHG: 90 with REX.B, F3 or not; as the host has it", 0},
 	{OP_SBB, "flags undefined", always, "SDM 2B SBB: AF is set by the result", 0},
 	{OP_INVALID, "flags undefined", count_is_1, "SDM 2B RCL, SAL: OF is defined for a count of 1", 0},
 	{OP_BEXTR, "flags undefined", always, "SDM 2A BEXTR: CF and OF are cleared", 0},
@@ -499,6 +506,8 @@ static const char *compare_all(const struct insn *i, const struct oracle *z)
 
 	if (i->len != z->i.length)
 		return "length";
+	if (i->map != (unsigned int)z->i.opcode_map && insn_row(i)->cls != CLASS_UD)
+		return "opcode map";
 	if (insn_row(i)->cls == CLASS_UD)
 		return NULL; /* UD0, UD1, EVEX: no operand is looked at before #UD */
 	for (unsigned int k = 0; k < ARRAY_SIZE(parts) && !diff; k++)
