@@ -316,8 +316,11 @@ static void emit_vex(struct emit *e, const struct insn *i, const struct enc *c)
 		(i->flags & INSN_L ? 4 : 0) | INSN_PP(i));
 }
 
+/* Does 66 change what it does? CBW and CWD have no operand that says so. */
 static bool has_osz(const struct insn_row *row)
 {
+	if (row->op == OP_CBW || row->op == OP_CWD)
+		return true;
 	for (unsigned int k = 0; k < ARRAY_SIZE(row->opnd); k++)
 		if (row->opnd[k].size == SZ_v || row->opnd[k].size == SZ_z)
 			return true;
