@@ -4,7 +4,8 @@
 
 /*
  * imm: target, disp: fall-through, both relative to the block's first byte, so that a block
- * works under every alias of its page. A non-canonical RIP is found by the next fetch.
+ * works under every alias of its page. Indirect targets that are not canonical take the
+ * slow path: the branch itself faults.
  * A is the type of an address: EIP and ESP wrap at 4 GiB in 32-bit code.
  */
 #define A8 ram64
@@ -37,6 +38,12 @@ JCCS(4)
 		jcc##n##_13, jcc##n##_14, jcc##n##_15}
 static uop_fn *const jcc[2][16] = {JCC_ROW(8), JCC_ROW(4)};
 
+/* Canonical with 48 bits is canonical with 57, too: all others are rare. */
+static ALWAYS_INLINE bool target_ok(u64 target)
+{
+	return likely((u64)((s64)(target << 16) >> 16) == target);
+}
+
 /*
  * CALL pushes the address of the next instruction. A target from memory is read before the
  * stack is written, in case they overlap.
@@ -66,31 +73,32 @@ static uop_fn *const jcc[2][16] = {JCC_ROW(8), JCC_ROW(4)};
 	static u64 ret##n##_near(struct cpu *cpu, const struct uop *u, u64 fl)            \
 	{                                                                                 \
 		A##n sp = cpu->regs[GPR_RSP], *p = tlb_read(cpu, sp, n);                  \
-		if (unlikely(!p))                                                         \
+		if (unlikely(!p || !target_ok(*p)))                                       \
 			return uop_slow(cpu, u, fl);                                      \
 		cpu->regs[GPR_RSP] = (A##n)(sp + n + u->imm);                             \
 		return goto_rip(cpu, *p, fl);                                             \
 	}                                                                                 \
 	static u64 jmp##n##_r(struct cpu *cpu, const struct uop *u, u64 fl)               \
 	{                                                                                 \
-		return goto_rip(cpu, *(A##n *)REGP(cpu, u->src), fl);                     \
+		A##n target = *(A##n *)REGP(cpu, u->src);                                 \
+		return target_ok(target) ? goto_rip(cpu, target, fl) : uop_slow(cpu, u, fl); \
 	}                                                                                 \
 	static u64 jmp##n##_m(struct cpu *cpu, const struct uop *u, u64 fl)               \
 	{                                                                                 \
 		A##n *p = tlb_read(cpu, uop_eax(cpu, u), n);                              \
-		return likely(p) ? goto_rip(cpu, *p, fl) : uop_slow(cpu, u, fl);          \
+		return likely(p) && target_ok(*p) ? goto_rip(cpu, *p, fl) : uop_slow(cpu, u, fl); \
 	}                                                                                 \
 	static u64 call##n##_r(struct cpu *cpu, const struct uop *u, u64 fl)              \
 	{                                                                                 \
 		A##n target = *(A##n *)REGP(cpu, u->src);                                 \
-		if (unlikely(!push##n##_next(cpu, u)))                                    \
+		if (unlikely(!target_ok(target) || !push##n##_next(cpu, u)))                                    \
 			return uop_slow(cpu, u, fl);                                      \
 		return goto_rip(cpu, target, fl);                                         \
 	}                                                                                 \
 	static u64 call##n##_m(struct cpu *cpu, const struct uop *u, u64 fl)              \
 	{                                                                                 \
 		A##n *m = tlb_read(cpu, uop_eax(cpu, u), n), target = m ? *m : 0;         \
-		if (unlikely(!m || !push##n##_next(cpu, u)))                              \
+		if (unlikely(!m || !target_ok(target) || !push##n##_next(cpu, u)))                              \
 			return uop_slow(cpu, u, fl);                                      \
 		return goto_rip(cpu, target, fl);                                         \
 	}
