@@ -142,13 +142,13 @@ static enum stop read_base(struct cpu *cpu, const struct insn *i, enum seg seg)
 {
 	if (!(cpu->cr4 & CR4_FSGSBASE))
 		return cpu_ud(cpu);
-	reg_set(cpu, i->rm, i->osz, zext(cpu->seg[seg].base, i->osz));
+	reg_set(cpu, i->rm, insn_opnd_size(i, 0), cpu->seg[seg].base);
 	return STOP_OK;
 }
 
 static enum stop write_base(struct cpu *cpu, const struct insn *i, enum seg seg)
 {
-	u64 v = reg_get(cpu, i->rm, i->osz);
+	u64 v = reg_get(cpu, i->rm, insn_opnd_size(i, 0));
 
 	if (!(cpu->cr4 & CR4_FSGSBASE))
 		return cpu_ud(cpu);
