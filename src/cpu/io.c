@@ -134,9 +134,9 @@ enum stop exec_ins(struct cpu *cpu, const struct insn *i, struct env *e)
 	struct pio io = {.port = cpu->regs[GPR_RDX], .size = s.n, .in = true, .data = data};
 	u64 ea;
 
+	TRY(check_port(cpu, e, io.port, io.size));
 	if (!s.count)
 		return STOP_OK;
-	TRY(check_port(cpu, e, io.port, io.size));
 	io.count = batch_of(cpu, cpu->ea_base[SEG_ES], s.ea, s.n, s.count);
 	ea = s.step < 0 ? s.ea - (io.count - 1) * s.n : s.ea;
 	TRY(env_prove(e, SEG_ES, ea, io.count * s.n, MMU_W));
@@ -157,9 +157,9 @@ enum stop exec_outs(struct cpu *cpu, const struct insn *i, struct env *e)
 	u8 data[BATCH_BYTES];
 	struct pio io = {.port = cpu->regs[GPR_RDX], .size = s.n, .data = data};
 
+	TRY(check_port(cpu, e, io.port, io.size));
 	if (!s.count)
 		return STOP_OK;
-	TRY(check_port(cpu, e, io.port, io.size));
 	io.count = e->outs_batch ? batch_of(cpu, cpu->ea_base[i->seg], s.ea, s.n, s.count) : 1;
 	for (u32 k = 0; k < io.count; k++)
 		TRY(env_read(e, i->seg, zext(s.ea + k * s.step, i->asz), s.n, data + k * s.n));
