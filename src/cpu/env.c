@@ -4,10 +4,39 @@
 
 #include "base/hard.h"
 
-/* #AC: CPL 3, CR0.AM and EFLAGS.AC (SDM 3A 6.15, interrupt 17). */
-static bool alignment_checked(const struct cpu *cpu)
+/* What #AC asks of an operand of len bytes; 0: nothing (APM 2 8.2.18; SDM 3A table 6-7). */
+static u32 ac_alignment(u32 len)
 {
-	return unlikely((cpu->cr0 & CR0_AM) && (cpu->eflags & EFL_AC) && cpu->cpl == 3);
+	switch (len) {
+	case 2:
+	case 4:
+	case 8:
+	case 16:
+		return len;
+	case 10: /* m80 */
+		return 8;
+	case 32:
+		return 16;
+	default:
+		return 0;
+	}
+}
+
+static bool misaligned(const struct env *e, u64 linear, u32 len)
+{
+	u32 align = alignment_checked(e->cpu) && !e->no_ac ? ac_alignment(len) : 0;
+
+	return align && (linear & (align - 1));
+}
+
+enum stop env_check_ac(struct env *e, enum seg seg, u64 ea, u32 len, u32 align)
+{
+	u64 linear;
+
+	if (!alignment_checked(e->cpu))
+		return STOP_OK;
+	TRY(seg_linear(e->cpu, seg, ea, len, 0, &linear));
+	return linear & (align - 1) ? cpu_raise_error(e->cpu, EXC_AC, 0) : STOP_OK;
 }
 
 static inline enum stop map(struct env *e, struct access *a)
@@ -55,10 +84,11 @@ static ALWAYS_INLINE enum stop map_data(struct env *e, struct access *a, enum se
 	struct cpu *cpu = e->cpu;
 	u64 linear;
 
-	TRY(linear_of(cpu, seg, ea, len, need, &linear));
-	if (align && (linear & (align - 1)))
+	/* this #GP comes before the #SS of an address that is not canonical */
+	if (align && ((ea + cpu->ea_base[seg]) & (align - 1)))
 		return cpu_gp(cpu, 0);
-	if (unlikely(cpu->eflags & EFL_AC) && alignment_checked(cpu) && len <= 8 && !(len & (len - 1)) && (linear & (len - 1)))
+	TRY(linear_of(cpu, seg, ea, len, need, &linear));
+	if (unlikely(cpu->eflags & EFL_AC) && misaligned(e, linear, len))
 		return cpu_raise_error(cpu, EXC_AC, 0);
 	return map_linear(e, a, gva(linear), len, need, cpu_data_attr(cpu));
 }

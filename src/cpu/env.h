@@ -83,6 +83,7 @@ struct env {
 	u8 nr_pending;
 	bool exact;	 /* devices may see the accesses: stack frames go item by item */
 	bool outs_batch; /* OUTS with REP may move several elements in one pio */
+	bool no_ac;	 /* the accesses of this instruction are never alignment-checked */
 	bool rest;	 /* what is mapped now goes on where the access before ended: one access
 			    of the instruction (set by env_read, env_write for long ones) */
 	bool locked;	 /* LOCK or XCHG: what it reads and writes must be guest RAM itself */
@@ -99,6 +100,13 @@ MUSTCHECK enum stop env_map_aligned(
 /* Step 1 for a linear address with explicit attr (no segmentation). */
 MUSTCHECK enum stop env_map_linear(
 	struct env *e, struct access *a, gva_t gva, u32 len, u8 need, enum mmu_attr attr);
+/* Are alignment checks on: CPL 3, CR0.AM and EFLAGS.AC (SDM 3A 6.15, interrupt 17)? */
+static inline bool alignment_checked(const struct cpu *cpu)
+{
+	return unlikely((cpu->cr0 & CR0_AM) && (cpu->eflags & EFL_AC) && cpu->cpl == 3);
+}
+/* #AC, if it is enabled, of an operand whose alignment its length does not tell. */
+MUSTCHECK enum stop env_check_ac(struct env *e, enum seg seg, u64 ea, u32 len, u32 align);
 /* Step 2. */
 MUSTCHECK static inline enum stop env_begin(struct env *e)
 {

@@ -164,7 +164,7 @@ void env_cpu_init(struct env_cpu *e, struct cpu *cpu, struct fault *fault)
 	e->env.cpu = cpu;
 	e->env.ops = &cpu_env_ops;
 	e->env.nr_pending = 0;
-	e->env.outs_batch = e->env.locked = false;
+	e->env.outs_batch = e->env.locked = e->env.no_ac = false;
 	e->env.exact = false;
 	e->fault = fault;
 	fault->stage = FAULT_NONE;

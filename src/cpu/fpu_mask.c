@@ -30,6 +30,7 @@ static enum stop map_selected(struct env *e, struct pieces *p, const struct insn
 {
 	unsigned int first, k, n = bytes / esize;
 
+	e->no_ac = true; /* SDM 2C "VMASKMOV": no #AC for any mask */
 	p->n = 0;
 	for (k = 0; k < n; k++) {
 		if (!selected(mask, k, esize))
@@ -57,12 +58,14 @@ static enum stop store_selected(struct env *e, const struct insn *i, u64 ea, con
 	return STOP_OK;
 }
 
-/* ---- MASKMOVQ, MASKMOVDQU: bytes at DS:rDI --------------------------------------------------- */
+/* ---- MASKMOVQ, MASKMOVDQU: bytes at DS:rDI, by quadwords (APM 2 8.2.18) ----------------------- */
 
 enum stop exec_maskmovdqu(struct cpu *cpu, const struct insn *i, struct env *e)
 {
-	return store_selected(e, i, zext(cpu->regs[GPR_RDI], i->asz), cpu->fpu.ymm[i->rm],
-		cpu->fpu.ymm[i->reg], 1, 16);
+	u64 ea = zext(cpu->regs[GPR_RDI], i->asz);
+
+	TRY(env_check_ac(e, i->seg, ea, 8, 8));
+	return store_selected(e, i, ea, cpu->fpu.ymm[i->rm], cpu->fpu.ymm[i->reg], 1, 16);
 }
 
 /* MMX register n is physical register n; the image is in stack order. */
@@ -75,8 +78,10 @@ static const u8 *mmx(const struct cpu *cpu, unsigned int n)
 
 enum stop exec_maskmovq(struct cpu *cpu, const struct insn *i, struct env *e)
 {
-	TRY(store_selected(e, i, zext(cpu->regs[GPR_RDI], i->asz), mmx(cpu, i->rm & 7),
-		mmx(cpu, i->reg & 7), 1, 8));
+	u64 ea = zext(cpu->regs[GPR_RDI], i->asz);
+
+	TRY(env_check_ac(e, i->seg, ea, 8, 8));
+	TRY(store_selected(e, i, ea, mmx(cpu, i->rm & 7), mmx(cpu, i->reg & 7), 1, 8));
 	fpu_enter_mmx(cpu);
 	return STOP_OK;
 }
@@ -136,6 +141,7 @@ enum stop exec_vgather(struct cpu *cpu, const struct insn *i, struct env *e)
 
 	if (i->reg == i->index || i->reg == i->vvvv || i->index == i->vvvv)
 		return cpu_ud(cpu);
+	e->no_ac = true; /* SDM 2C "VGATHERDPD": no alignment checks */
 	memcpy(v, cpu->fpu.ymm[i->reg], n * esize);
 	for (unsigned int k = 0; k < n; k++)
 		if (selected(mask, k, esize))

@@ -168,10 +168,21 @@ static void unpack(struct cpu *cpu, const struct insn *i, const u8 *area)
 
 /* ---- instructions ---------------------------------------------------------------------------- */
 
+/* Images of words or doublewords: that is the alignment they want (SDM 3A table 6-7). */
+static enum stop check_ac(const struct insn *i, struct env *e)
+{
+	u32 align = i->osz == 2 ? 2 : 4;
+
+	TRY(env_check_ac(e, i->seg, insn_ea(e->cpu, i), align, align));
+	e->no_ac = true; /* not the pieces of the image once more */
+	return STOP_OK;
+}
+
 enum stop exec_fldenv(struct cpu *cpu, const struct insn *i, struct env *e)
 {
 	u8 area[28];
 
+	TRY(check_ac(i, e));
 	TRY(env_read(e, i->seg, insn_ea(cpu, i), env_size(i), area));
 	unpack(cpu, i, area);
 	return STOP_OK;
@@ -182,6 +193,7 @@ enum stop exec_fnstenv(struct cpu *cpu, const struct insn *i, struct env *e)
 {
 	u8 area[28];
 
+	TRY(check_ac(i, e));
 	pack(cpu, i, area);
 	TRY(env_write(e, i->seg, insn_ea(cpu, i), env_size(i), area));
 	fx_set_cw(cpu, fx_cw(cpu) | FSW_EXCEPTIONS);
@@ -194,6 +206,7 @@ enum stop exec_fnsave(struct cpu *cpu, const struct insn *i, struct env *e)
 	unsigned int n = env_size(i);
 	u8 area[108];
 
+	TRY(check_ac(i, e));
 	pack(cpu, i, area);
 	for (unsigned int k = 0; k < 8; k++)
 		memcpy(area + n + 10 * k, cpu->fpu.fx + FX_ST + 16 * k, 10);
@@ -208,6 +221,7 @@ enum stop exec_frstor(struct cpu *cpu, const struct insn *i, struct env *e)
 	unsigned int n = env_size(i);
 	u8 area[108];
 
+	TRY(check_ac(i, e));
 	TRY(env_read(e, i->seg, insn_ea(cpu, i), n + 80, area));
 	unpack(cpu, i, area);
 	for (unsigned int k = 0; k < 8; k++)

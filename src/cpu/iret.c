@@ -173,6 +173,7 @@ static enum stop iret_task(struct cpu *cpu, struct env *e)
 
 enum stop exec_iret(struct cpu *cpu, const struct insn *i, struct env *e)
 {
+	TRY(env_check_ac(e, SEG_SS, cpu->regs[GPR_RSP] & stack_mask(cpu), i->osz, i->osz));
 	if (i->osz != 2)
 		cpu->completion = DONE_IRET;
 	if (!cpu_prot(cpu))

@@ -195,6 +195,7 @@ enum stop exec_enter(struct cpu *cpu, const struct insn *i, struct env *e)
 	/* all writes are proved first, and the byte that the new RSP will point at */
 	TRY(env_prove(e, SEG_SS, (sp - pushed) & mask, pushed, MMU_W));
 	TRY(env_prove(e, SEG_SS, (sp - pushed - size) & mask, 1, MMU_W));
+	TRY(env_check_ac(e, SEG_SS, (sp - pushed - size) & mask, n, n));
 	TRY(push_at(e, 0, n, cpu->regs[GPR_RBP]));
 	TRY(copy_display(e, i, level));
 	if (level)

@@ -70,7 +70,7 @@ static u64 bulk_run(struct env *e, const struct insn *i, const struct string *s,
 	u64 linear, room;
 	u32 len;
 
-	if (s->step < 0) /* backwards: element by element */
+	if (s->step < 0 || alignment_checked(e->cpu)) /* element by element */
 		return 0;
 	room = i->asz == 8 ? max * s->n : MIN(max * s->n, (1ull << (8 * i->asz)) - ea);
 	if (room > PAGE_SIZE)
