@@ -35,10 +35,14 @@ static bool in_ram(const struct access *a)
 	return a->part[0].hva && (a->nr_parts == 1 || a->part[1].hva);
 }
 
-/* 9A and EA carry the pointer; FF /3 and /5 read it. */
+/*
+ * 9A and EA carry the pointer; FF /3 and /5 read it.
+ * DIFFERS: with REX.W it is m16:64 as for Intel and KVM; AMD reads m16:32.
+ */
 static enum stop read_target(
 	struct cpu *cpu, const struct insn *i, struct env *e, bool call, struct far_target *t)
 {
+	u8 size = i->osz;
 	struct access a;
 
 	if (!(i->flags & INSN_MEM)) {
@@ -46,13 +50,16 @@ static enum stop read_target(
 		t->rip = zext(i->imm, i->osz);
 		return STOP_OK;
 	}
-	TRY(env_map(e, &a, i->seg, insn_ea(cpu, i), i->osz + 2, MMU_R));
+	TRY(env_check_ac(e, i->seg, insn_ea(cpu, i), size + 2, size));
+	e->no_ac = true; /* two operands in one */
+	TRY(env_map(e, &a, i->seg, insn_ea(cpu, i), size + 2, MMU_R));
+	e->no_ac = false;
 	if (call && !e->exact && !in_ram(&a))
 		prove_pushes(e, i->osz);
 	TRY(env_begin(e));
 	t->rip = 0;
-	memcpy(&t->rip, a.p, i->osz);
-	memcpy(&t->sel, a.p + i->osz, 2);
+	memcpy(&t->rip, a.p, size);
+	memcpy(&t->sel, a.p + size, 2);
 	return STOP_OK;
 }
 
@@ -69,6 +76,7 @@ static enum stop push_and_go(struct cpu *cpu, struct env *e, u8 size, const stru
 	struct stack s = stack_current(cpu);
 	struct frame f;
 
+	TRY(env_check_ac(e, SEG_SS, (s.sp - size) & s.mask, size, size));
 	frame_init(&f);
 	frame_push(&f, cpu->seg[SEG_CS].sel, size);
 	frame_push(&f, cpu->next_rip, size);
@@ -241,6 +249,7 @@ enum stop exec_ret_far(struct cpu *cpu, const struct insn *i, struct env *e)
 	struct segment cs;
 	u64 rip, sel;
 
+	TRY(env_check_ac(e, SEG_SS, s.sp & s.mask, i->osz, i->osz));
 	TRY(pop_pair(e, &s, 0, i->osz, &rip, &sel));
 	if (cpu_prot(cpu))
 		TRY(cs_prepare(e, sel, CS_RETURN, &cs));

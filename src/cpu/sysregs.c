@@ -45,15 +45,18 @@ enum stop exec_mov_sreg(struct cpu *cpu, const struct insn *i, struct env *e)
 
 static enum stop load_far_pointer(struct cpu *cpu, const struct insn *i, struct env *e, enum seg seg)
 {
-	u8 raw[10];
+	u8 raw[10], size = i->osz;
 	u64 off = 0;
 	u16 sel;
 
-	TRY(env_read(e, i->seg, insn_ea(cpu, i), i->osz + 2, raw));
-	memcpy(&off, raw, i->osz);
-	memcpy(&sel, raw + i->osz, 2);
+	TRY(env_check_ac(e, i->seg, insn_ea(cpu, i), size + 2, size));
+	e->no_ac = true; /* two operands in one */
+	TRY(env_read(e, i->seg, insn_ea(cpu, i), size + 2, raw));
+	e->no_ac = false;
+	memcpy(&off, raw, size);
+	memcpy(&sel, raw + size, 2);
 	TRY(seg_load(e, seg, sel));
-	reg_set(cpu, i->reg, i->osz, off);
+	reg_set(cpu, i->reg, size, off);
 	return STOP_OK;
 }
 
@@ -283,7 +286,7 @@ enum stop exec_arpl(struct cpu *cpu, const struct insn *i, struct env *e)
 	bool raise;
 
 	if (i->flags & INSN_MEM) {
-		TRY(env_map(e, &a, i->seg, insn_ea(cpu, i), 2, MMU_R | MMU_W));
+		TRY(env_map(e, &a, i->seg, insn_ea(cpu, i), 2, MMU_R));
 		TRY(env_begin(e));
 		dst = access_get(&a);
 	} else {
@@ -292,11 +295,13 @@ enum stop exec_arpl(struct cpu *cpu, const struct insn *i, struct env *e)
 	raise = SEL_RPL(dst) < SEL_RPL(src);
 	if (raise)
 		dst = (dst & ~3) | SEL_RPL(src);
-	if (i->flags & INSN_MEM) {
+	if (!(i->flags & INSN_MEM)) {
+		reg_set(cpu, i->rm, 2, dst);
+	} else if (raise) { /* else it is not even asked whether it may be written */
+		TRY(env_map(e, &a, i->seg, insn_ea(cpu, i), 2, MMU_R | MMU_W));
+		TRY(env_begin(e));
 		access_set(&a, dst);
 		TRY(env_flush(e, &a));
-	} else {
-		reg_set(cpu, i->rm, 2, dst);
 	}
 	set_zf(cpu, raise);
 	return STOP_OK;
