@@ -5,7 +5,7 @@
 enum stop branch_to(struct cpu *cpu, const struct insn *i, u64 target)
 {
 	if (cpu->mode == MODE_64) {
-		/* AMD truncates with a 66 prefix, Intel ignores it: the decoder has forced osz 8 */
+		/* DIFFERS: with a 66 prefix AMD cuts RIP to 16 bits; like Intel we ignore it */
 		if (!mmu_canonical(&cpu->mmu.paging, gva(target)))
 			return cpu_gp(cpu, 0);
 	} else {

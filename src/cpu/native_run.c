@@ -9,6 +9,8 @@
  * 8.3.12), and FNINIT follows before anything of ours could: no host #MF.
  *
  * DIFFERS: with MXCSR.UM clear, an exact denormal result does not raise #XM (SDM 1 11.5.2.5).
+ * With OM clear, PE beside OE is that of the masked result. Unmasked exceptions of DPPS and
+ * DPPD are looked for once, not after each of their steps.
  */
 #include "cpu/exec.h"
 #include "cpu/fpu.h"

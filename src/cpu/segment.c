@@ -39,6 +39,7 @@ enum stop seg_check(struct cpu *cpu, const struct segment *s, bool is_ss, bool m
 	u64 last;
 
 	if (m64) {
+		/* DIFFERS: AMD wants the offset canonical too, before FS or GS base is added */
 		*linear = ea;
 		last = ea + (len ? len - 1 : 0);
 		if (mmu_canonical(&cpu->mmu.paging, gva(ea)) &&
