@@ -232,3 +232,14 @@ int fpu_set_xsave(struct cpu *cpu, const void *area4096)
 		memcpy(&cpu->pkru, area + fpu_xsave_offset(cpu, 9, 0), 4);
 	return 0;
 }
+
+/* VZEROUPPER, VZEROALL: registers 8 to 15 only in 64-bit mode (SDM 2C "VZEROALL"): not the host's. */
+enum stop exec_vzero(struct cpu *cpu, const struct insn *i, struct env *e)
+{
+	unsigned int keep = insn_op(i) == OP_VZEROUPPER ? 16 : 0;
+
+	(void)e;
+	for (unsigned int n = 0; n < (cpu->mode == MODE_64 ? 16 : 8); n++)
+		memset(cpu->fpu.ymm[n] + keep, 0, 32 - keep);
+	return STOP_OK;
+}
