@@ -2,10 +2,11 @@
 /*
  * The campaign: for every row batches of cases, both sides, verdicts, and the figures.
  *
- * native_diff [-n CASES_PER_ROW] [-t SECONDS] [-s SEED] [-j JOBS] [-r ROW|NAME] [-c CASE] [-l] [-x]
+ * native_diff [-n CASES_PER_ROW] [-t SECONDS] [-s SEED] [-j JOBS] [-r ROW|NAME] [-c CASE] [-m 32|64] [-l] [-x]
  *   -s  seed of the campaign; printed, random by default
  *   -t  stop after so many seconds, all rows having had about the same number of cases
  *   -c  one case (with -r): the seed printed with a difference
+ *   -m  64-bit (default) or compatibility mode
  *   -l  list the rows and what each has had
  *   -x  stop at the first difference
  *
@@ -48,8 +49,9 @@ static struct {
 	unsigned int jobs;
 	double seconds;
 	const char *only;
+	enum insn_mode mode;
 	bool list, one_case, stop_at_first;
-} opt = {.n = 10000, .jobs = 0};
+} opt = {.n = 10000, .mode = MODE_64};
 
 static double now(void)
 {
@@ -180,13 +182,13 @@ static void report(const struct native_case *c, const struct outcome *host,
 
 	diff[0] = 0;
 	compare(c, host, ours, diff, sizeof(diff));
-	if (insn_decode(&i, MODE_64, c->code, c->len) == DECODE_OK)
+	if (insn_decode(&i, c->mode, c->code, c->len) == DECODE_OK)
 		insn_text(&i, text, sizeof(text));
 	printf("DIFFERENCE row %u %s (%s):", c->row, insn_rows[c->row].name, runs[c->road]);
 	for (unsigned int k = 0; k < c->len; k++)
 		printf(" %02x", c->code[k]);
-	printf("  %s\n    rip %llx; replay: -r %u -c %llu\n", text, (unsigned long long)c->in.rip,
-		c->row, (unsigned long long)c->seed);
+	printf("  %s\n    rip %llx; replay: %s-r %u -c %llu\n", text, (unsigned long long)c->in.rip,
+		c->mode == MODE_32 ? "-m 32 " : "", c->row, (unsigned long long)c->seed);
 	print_state(c);
 	if (opt.one_case)
 		print_vectors(c);
@@ -308,7 +310,7 @@ static void run_batch(struct worker *w, u32 row, u64 first, u64 n)
 
 	b->n = 0;
 	for (u64 k = 0; k < n; k++)
-		if (gen_case(&b->c[b->n], row, opt.one_case ? opt.only_case : case_seed(row, first + k)))
+		if (gen_case(&b->c[b->n], row, opt.one_case ? opt.only_case : case_seed(row, first + k), opt.mode))
 			b->n++;
 	stats->row[row].ungenerated |= b->n < n;
 	if (!b->n)
@@ -359,7 +361,7 @@ static void work(struct worker *w)
 	setitimer(ITIMER_VIRTUAL, &every, NULL);
 	for (u64 first = 0; first < opt.n; first += BATCH)
 		for (u32 row = 0; row < nr_insn_rows; row++) {
-			if (row % opt.jobs != w->id || !wanted(row) || row_excluded(row) ||
+			if (row % opt.jobs != w->id || !wanted(row) || row_excluded(row, opt.mode) ||
 				!ours_has(w->ours, insn_rows[row].cpuf))
 				continue;
 			if ((opt.seconds && now() > end) || (opt.stop_at_first && stats->shown))
@@ -377,7 +379,7 @@ static void list_rows(const struct ours *o)
 	for (u32 row = 0; row < nr_insn_rows; row++) {
 		const struct row_stat *s = &stats->row[row];
 
-		if (wanted(row) && !row_excluded(row) && ours_has(o, insn_rows[row].cpuf))
+		if (wanted(row) && !row_excluded(row, opt.mode) && ours_has(o, insn_rows[row].cpuf))
 			printf("row %4u %-16s %8llu cases %8llu retired %6llu #UD %6llu masked "
 			       "%6llu failed %4llu unconfirmed\n", row, insn_rows[row].name,
 				(unsigned long long)s->cases, (unsigned long long)s->retired,
@@ -392,10 +394,10 @@ static void list_excluded(const char *why, bool names)
 	unsigned int n = 0;
 
 	for (u32 row = 0; row < nr_insn_rows; row++)
-		n += row_excluded(row) == why;
+		n += row_excluded(row, opt.mode) == why;
 	printf("  %3u rows: %s", n, why);
 	for (u32 row = 0; names && row < nr_insn_rows; row++)
-		if (row_excluded(row) == why)
+		if (row_excluded(row, opt.mode) == why)
 			printf(" %s", insn_rows[row].name);
 	printf("\n");
 }
@@ -407,7 +409,7 @@ static void print_excluded(const struct ours *o)
 
 	printf("rows that are not run:\n");
 	for (u32 row = 0; row < nr_insn_rows; row++) {
-		why = row_excluded(row);
+		why = row_excluded(row, opt.mode);
 		for (k = 0; k < n && seen[k] != why; k++)
 			;
 		if (!why || k < n || n == ARRAY_SIZE(seen))
@@ -416,7 +418,7 @@ static void print_excluded(const struct ours *o)
 		list_excluded(why, true);
 	}
 	for (u32 row = 0; row < nr_insn_rows; row++)
-		if (!row_excluded(row) && !ours_has(o, insn_rows[row].cpuf))
+		if (!row_excluded(row, opt.mode) && !ours_has(o, insn_rows[row].cpuf))
 			printf("  not on this host: row %u %s\n", row, insn_rows[row].name);
 }
 
@@ -431,7 +433,7 @@ static struct total add_up(const struct ours *o)
 	for (u32 row = 0; row < nr_insn_rows; row++) {
 		const struct row_stat *s = &stats->row[row];
 
-		if (!wanted(row) || row_excluded(row) || !ours_has(o, insn_rows[row].cpuf))
+		if (!wanted(row) || row_excluded(row, opt.mode) || !ours_has(o, insn_rows[row].cpuf))
 			continue;
 		t.rows++;
 		t.least = MIN(t.least, s->cases);
@@ -488,7 +490,7 @@ static void parse(int argc, char **argv)
 	int c;
 
 	opt.seed = time(NULL);
-	while ((c = getopt(argc, argv, "n:t:s:j:r:c:lx")) > 0) {
+	while ((c = getopt(argc, argv, "n:t:s:j:r:c:m:lx")) > 0) {
 		switch (c) {
 		case 'n': opt.n = strtoull(optarg, NULL, 0); break;
 		case 't': opt.seconds = strtod(optarg, NULL); break;
@@ -500,11 +502,12 @@ static void parse(int argc, char **argv)
 			opt.one_case = true;
 			opt.n = opt.jobs = 1;
 			break;
+		case 'm': opt.mode = atoi(optarg) == 32 ? MODE_32 : MODE_64; break;
 		case 'l': opt.list = true; break;
 		case 'x': opt.stop_at_first = true; break;
 		default:
 			fprintf(stderr, "usage: native_diff [-n CASES_PER_ROW] [-t SECONDS] [-s SEED] "
-					"[-j JOBS] [-r ROW|NAME] [-c CASE] [-l] [-x]\n");
+					"[-j JOBS] [-r ROW|NAME] [-c CASE] [-m 32|64] [-l] [-x]\n");
 			exit(2);
 		}
 	}

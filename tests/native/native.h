@@ -58,6 +58,7 @@ struct native_case {
 	u8 len;
 	u8 nr_pokes;
 	u8 road; /* enum road_wanted */
+	u8 mode; /* MODE_64, or MODE_32: compatibility mode */
 	bool decodes; /* as that row; else the bytes are #UD */
 	u8 code[16];
 	struct mstate in;
@@ -124,10 +125,10 @@ u32 rnd_mxcsr(struct rng *r);
 /* ---- gen.c, rows.c -------------------------------------------------------------------- */
 
 /* false: no bytes found that decode as this row. */
-bool gen_case(struct native_case *c, u32 row, u64 seed);
+bool gen_case(struct native_case *c, u32 row, u64 seed, enum insn_mode mode);
 
 /* NULL, or why user mode on this host cannot say what the row does. */
-const char *row_excluded(u32 row);
+const char *row_excluded(u32 row, enum insn_mode mode);
 
 /* ---- ref.c ---------------------------------------------------------------------------- */
 

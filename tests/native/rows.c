@@ -40,7 +40,7 @@ static bool is_prefetch_nop(u32 row)
 	return insn_rows[row].op == OP_NOP && insn_sels[row].map == MAP_L0F && insn_sels[row].opcode == 0x0d;
 }
 
-const char *row_excluded(u32 row)
+const char *row_excluded(u32 row, enum insn_mode mode)
 {
 	const struct insn_row *r = &insn_rows[row];
 
@@ -48,8 +48,10 @@ const char *row_excluded(u32 row)
 		return "the row of invalid bytes";
 	if (is_prefetch_nop(row))
 		return "a matter of the vendor (0F 0D with a register)";
-	if (r->rules & RULE_NO64)
+	if (mode == MODE_64 && (r->rules & RULE_NO64))
 		return "not in 64-bit mode";
+	if (mode == MODE_32 && (r->rules & RULE_ONLY64))
+		return "only in 64-bit mode";
 	for (unsigned int k = 0; k < ARRAY_SIZE(excluded); k++)
 		if (excluded[k].op == r->op)
 			return excluded[k].why;
