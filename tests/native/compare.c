@@ -117,8 +117,10 @@ static void compare_x87(struct diff *d, const struct mstate *a, const struct mst
 {
 	block(d, "x87 cw", 0, a->fx, b->fx, 6);
 	/* AMD keeps the pointers only while an unmasked exception is pending (APM 2 11.4.4, FXSAVE) */
-	if (a->fx[2] & 0x80)
-		block(d, "x87 fop", 0, a->fx + 6, b->fx + 6, 18);
+	if (a->fx[2] & 0x80) { /* of FIP and FDP not all hosts keep what is not canonical */
+		block(d, "x87 fop, fip", 0, a->fx + 6, b->fx + 6, 8);
+		block(d, "x87 fdp", 0, a->fx + 16, b->fx + 16, 6);
+	}
 	for (unsigned int k = 0; k < 8; k++)
 		block(d, "st", k, a->fx + 32 + 16 * k, b->fx + 32 + 16 * k, 16);
 }

@@ -360,10 +360,10 @@ static bool is_xsave_mask(u8 reg)
 	return reg == GPR_RAX || reg == GPR_RDX;
 }
 
-/* Rows whose operand must be exactly where it is put: SHA, FXSAVE, XSAVE. */
+/* Rows whose operand must be exactly where it is put: SHA, FXSAVE, XSAVE, LDMXCSR. */
 static bool wants_place(const struct insn_row *row)
 {
-	return row->cpuf == CPUF_SHA || row->opnd[0].size == SZ_fx || row->opnd[0].size == SZ_xs;
+	return row->op == OP_LDMXCSR || row->op == OP_VLDMXCSR || row->cpuf == CPUF_SHA || row->opnd[0].size == SZ_fx || row->opnd[0].size == SZ_xs;
 }
 
 /*
