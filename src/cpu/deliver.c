@@ -77,6 +77,10 @@ static enum stop leave(struct cpu *cpu, enum cpu_leave why)
 	return STOP_LEAVE;
 }
 
+/*
+ * DIFFERS: an event's frame is pushed without alignment checks. On hardware the delivery of #AC
+ * onto a stack that is not aligned raises #AC, for ever (XSA-156); here the handler runs.
+ */
 static enum stop deliver_type(struct cpu *cpu, enum event_type type, const struct exception *x)
 {
 	struct delivery d = describe(cpu, type, x);
@@ -86,10 +90,11 @@ static enum stop deliver_type(struct cpu *cpu, enum event_type type, const struc
 
 	commit_payload(cpu, x);
 	env_cpu_init(&e, cpu, &fault);
+	e.env.no_ac = true;
 	stop = deliver_once(&e.env, &d);
 	if (stop == STOP_NPF) { /* once more, item by item: which push was the first without RAM? */
 		env_cpu_init(&e, cpu, &fault);
-		e.env.exact = true;
+		e.env.exact = e.env.no_ac = true;
 		stop = deliver_once(&e.env, &d);
 		cpu->leave_gpa = fault.gpa;
 	}

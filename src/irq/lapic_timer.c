@@ -104,15 +104,18 @@ static bool take(struct lapic *l)
 
 /* ---- takes timer_lock ---- */
 
+/* With the LVT of the moment when the count reached 0: the guest may be about to write another. */
+static void catch_up(struct lapic *l)
+{
+	if (take(l))
+		lapic_deliver_lvt(l, APIC_LVTT);
+}
+
 void lapic_timer_expire(struct lapic *l)
 {
-	bool due;
-
 	pthread_mutex_lock(&l->timer_lock);
-	due = take(l);
+	catch_up(l);
 	pthread_mutex_unlock(&l->timer_lock);
-	if (due)
-		lapic_deliver_lvt(l, APIC_LVTT);
 }
 
 static void timer_fire(struct irq_timer *t)
@@ -147,6 +150,7 @@ void lapic_timer_write_lvt(struct lapic *l, u32 lvt)
 	bool was_tsc, is_tsc;
 
 	pthread_mutex_lock(&l->timer_lock);
+	catch_up(l);
 	was_tsc = timer_mode(l) == TIMER_TSC_DEADLINE;
 	lapic_set_reg(l, APIC_LVTT, lvt);
 	is_tsc = timer_mode(l) == TIMER_TSC_DEADLINE;
@@ -163,6 +167,7 @@ void lapic_timer_write_lvt(struct lapic *l, u32 lvt)
 void lapic_timer_write_count(struct lapic *l, u32 count)
 {
 	pthread_mutex_lock(&l->timer_lock);
+	catch_up(l);
 	if (timer_mode(l) != TIMER_TSC_DEADLINE) {
 		disarm(l);
 		lapic_set_reg(l, APIC_TMICT, count);

@@ -22,8 +22,8 @@ CODE_TEXT(step_loop, 64, "pushfq; orl $0x100, (%rsp); popfq; 1: nop; jmp 1b")
 CODE_TEXT(ud_loop, 64, "ud2")
 CODE_TEXT(invlpg_loop, 64, "1: invlpg 0x100000; mov %cr3, %rax; mov %rax, %cr3; jmp 1b")
 CODE_TEXT(smc_loop, 64, "1: incb 2f+1(%rip); 2: mov $0, %al; jmp 1b")
-/* CPL 3, EFLAGS.AC, CR0.AM: the handler runs at CPL 3 on a stack that is not aligned, so that
-   the delivery of #AC raises #AC (XSA-156) */
+/* CPL 3, EFLAGS.AC, CR0.AM: the handler runs at CPL 3 on a stack that is not aligned, where the
+   delivery of #AC raises #AC on hardware (XSA-156); here it is the handler that raises it */
 CODE_TEXT(ac_loop, 32, "pushf; orl $0x40000, (%esp); popf; mov $0x80001, %esp; mov 0x100001, %eax; hlt")
 /* the same with a data breakpoint on the stack: the delivery of #DB raises #DB */
 CODE_TEXT(db_loop, 64,
@@ -39,7 +39,7 @@ struct endless {
 };
 #define IRETQ	    "\x48\xcf", 2
 #define POP_IRETQ   "\x48\x83\xc4\x08\x48\xcf", 6 /* drop the error code first */
-#define POP_IRETD   "\x83\xc4\x04\xcf", 4
+#define AC_AGAIN    "\xbc\x01\x00\x08\x00\xa1\x01\x00\x10\x00", 10 /* mov $0x80001, %esp; mov 0x100001, %eax */
 #define NO_HANDLER  0, NULL, 0
 #define LOOP(name, mode, ...) {#name, mode, name##_code, name##_end, __VA_ARGS__}
 
@@ -49,7 +49,7 @@ static const struct endless guests[] = {
 	LOOP(rep_long, LONG, NO_HANDLER), LOOP(rep_scan, LONG, NO_HANDLER),
 	LOOP(fault_loop, LONG, 14, POP_IRETQ), LOOP(step_loop, LONG, 1, IRETQ),
 	LOOP(ud_loop, LONG, 6, IRETQ), LOOP(invlpg_loop, LONG, NO_HANDLER),
-	LOOP(smc_loop, LONG, NO_HANDLER), LOOP(ac_loop, PROT32, 17, POP_IRETD),
+	LOOP(smc_loop, LONG, NO_HANDLER), LOOP(ac_loop, PROT32, 17, AC_AGAIN),
 	LOOP(db_loop, LONG, 1, IRETQ),
 };
 
