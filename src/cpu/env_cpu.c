@@ -46,7 +46,7 @@ static enum stop map_part(struct env *e, struct access *a, unsigned int k, gva_t
 
 	part->len = len;
 	switch (mmu_translate(&cpu->mmu, gva, len, a->need, a->attr,
-		a->system ? WALK_SYSTEM : WALK_CPU, x, &part->hva, &error)) {
+		a->system ? WALK_CPU_SYSTEM : WALK_CPU, x, &part->hva, &error)) {
 	case MMU_OK:
 		break;
 	case MMU_FAULT:

@@ -29,7 +29,8 @@ enum walk_class {
 	WALK_FETCH,  /* instruction fetch */
 	WALK_DATA,   /* exit-time emulator, data operand: the seed's number */
 	WALK_PROVE,  /* exit-time emulator, proof made ahead of the access */
-	WALK_SYSTEM, /* descriptor tables, IDT, TSS */
+	WALK_SYSTEM, /* exit-time emulator, implicit access: descriptor tables, TSS */
+	WALK_CPU_SYSTEM, /* the processor's own for those: soft TLB misses */
 	WALK_VERIFY, /* ANYKVM_GPA=verify and HARD cross-checks: sets no A/D bits */
 	WALK_DEBUG,  /* KVM_TRANSLATE, messages: sets no A/D bits, not a guest access */
 	NR_WALK_CLASSES,

@@ -18,7 +18,7 @@ check-seed: $(SEED_T) $(SEED_C)
 	$(Q)tests/seed/complete $^
 
 seed: $B/tests/seed/seed_t
-	$(Q)V=1 $< 2>/dev/null | grep '^T'
+	$(Q)scripts/seed.sh $B
 
 # Planted faults: each must be caught by a named test. Builds a copy of the tree.
 .PHONY: seed-programs check-seed-planted

@@ -126,7 +126,10 @@ static void test_case(void **state)
 	if (off->g->cpu.mmu.walks[WALK_DATA] && !verify->g->cpu.mmu.walks[WALK_VERIFY])
 		fail_msg("%s: nothing was verified", c->name);
 	if (getenv("V"))
-		printf("%s off %llu on 0 processor %llu %s\n", c->name, (unsigned long long)c->off,
+		printf("%s %llu %llu %llu %llu %s\n", c->name,
+			(unsigned long long)off->g->cpu.mmu.walks[WALK_DATA],
+			(unsigned long long)on->g->cpu.mmu.walks[WALK_DATA],
+			(unsigned long long)off->g->cpu.mmu.walks[WALK_CPU],
 			(unsigned long long)on->g->cpu.mmu.walks[WALK_CPU], c->events);
 	seed_destroy(ram);
 	seed_destroy(off);
