@@ -388,9 +388,35 @@ static void text_is_cut(void **state)
 	assert_int_equal(buf[6], '-');
 }
 
+/* insn.map is what the thunks re-encode, whatever VEX.W says. */
+static void vex_maps(void **state)
+{
+	static const struct {
+		u8 bytes[6];
+		u8 map;
+	} row[] = {
+		{{0xc5, 0xf8, 0x58, 0xc1}, 1},		   /* vaddps */
+		{{0xc4, 0xe1, 0x78, 0x58, 0xc1}, 1},
+		{{0xc4, 0xe1, 0xf8, 0x58, 0xc1}, 1},	   /* W = 1 */
+		{{0xc4, 0xe2, 0x71, 0xb8, 0xc2}, 2},	   /* vfmadd231ps */
+		{{0xc4, 0xe2, 0xf1, 0xb8, 0xc2}, 2},	   /* vfmadd231pd */
+		{{0xc4, 0xe3, 0x7d, 0x06, 0xc1, 0}, 3},	   /* vperm2f128 */
+		{{0xc4, 0xe3, 0xfd, 0x00, 0xc1, 0}, 3},	   /* vpermq: W = 1 */
+	};
+	struct insn i;
+
+	(void)state;
+	for (unsigned int k = 0; k < ARRAY_SIZE(row); k++) {
+		assert_int_equal(insn_decode(&i, MODE_64, row[k].bytes, 6), DECODE_OK);
+		assert_int_equal(i.map, row[k].map);
+		assert_int_equal(i.opcode, row[k].bytes[row[k].bytes[0] == 0xc5 ? 2 : 3]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(vex_maps),
 		cmocka_unit_test(addressing),
 		cmocka_unit_test(operand_size),
 		cmocka_unit_test(rex),
