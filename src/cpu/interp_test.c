@@ -25,6 +25,11 @@ GUEST(spin, "1: inc %rax; jmp 1b")
 GUEST(wait_patch, "1: mov $0, %eax; test %eax, %eax; jz 1b; hlt")
 GUEST(div_zero, "xor %ecx, %ecx; mov $1, %eax; div %ecx; hlt")
 GUEST(no_ram, "mov $0x40000000, %rbx; mov 0x10(%rbx), %eax; hlt")
+GUEST(narrow, "mov $0x12345680, %eax; cbtw; mov %rax, %rbx; mov $0x8000, %eax; "
+	      "mov $0x1111111111111111, %rdx; cwtd; hlt")
+GUEST(ret_nowhere, "movabs $0x8000000000000000, %rax; push %rax; ret")
+GUEST(jmp_nowhere, "movabs $0x8000000000000000, %rax; push %rax; jmp *(%rsp)")
+GUEST(call_nowhere, "movabs $0x8000000000000000, %rax; push %rax; call *%rax")
 GUEST(port, "mov $0x3f8, %dx; mov $0x41, %al; out %al, %dx; hlt")
 
 GUEST(counts, "mov $0x50, %ebx; tzcnt %ebx, %eax; lzcnt %ebx, %edx; lzcnt 2f(%rip), %rsi; hlt; "
@@ -167,6 +172,43 @@ static void calls_and_returns(void **state)
 	assert_int_equal(g->cpu.regs[GPR_RAX], 30);
 	assert_int_equal(g->cpu.regs[GPR_RSP], STACK);
 	guest_destroy(g);
+}
+
+/* CBW and CWD with a 66 prefix write 16 bits; they have no operand to tell their size. */
+static void narrow_extensions(void **state)
+{
+	struct guest *g = guest_create();
+
+	(void)state;
+	guest_load(g, narrow);
+	run_to_hlt(g);
+	assert_int_equal(g->cpu.regs[GPR_RBX], 0x1234ff80);
+	assert_int_equal(g->cpu.regs[GPR_RDX], 0x111111111111ffff);
+	guest_destroy(g);
+}
+
+/* #GP for a non-canonical target is the branch's own: nothing has moved (SDM 2B RET). */
+static void check_nowhere(struct guest *g, u64 end, unsigned int len)
+{
+	assert_int_equal(guest_run(g), LEAVE_SHUTDOWN); /* there is no IDT */
+	assert_int_equal(g->cpu.rip, CODE + end - len);
+	assert_int_equal(g->cpu.regs[GPR_RSP], STACK - 8);
+	guest_destroy(g);
+}
+
+static void branches_to_nowhere(void **state)
+{
+	struct guest *g = guest_create();
+
+	(void)state;
+	guest_load(g, ret_nowhere);
+	check_nowhere(g, ret_nowhere_end - ret_nowhere_code, 1);
+	g = guest_create();
+	guest_load(g, jmp_nowhere);
+	check_nowhere(g, jmp_nowhere_end - jmp_nowhere_code, 3);
+	g = guest_create();
+	guest_load(g, call_nowhere);
+	check_nowhere(g, call_nowhere_end - call_nowhere_code, 2);
 }
 
 static void flags_are_the_hosts(void **state)
@@ -334,6 +376,8 @@ int main(void)
 		cmocka_unit_test(code_segments_are_told_apart),
 		cmocka_unit_test(prefetchw_needs_only_long_mode),
 		cmocka_unit_test(counts_without_cpuid_are_scans),
+		cmocka_unit_test(narrow_extensions),
+		cmocka_unit_test(branches_to_nowhere),
 		cmocka_unit_test(flags_are_the_hosts),
 		cmocka_unit_test(memory_operands),
 		cmocka_unit_test(strings_by_the_page),
