@@ -97,7 +97,7 @@ struct desc_table {
 enum cpu_leave {
 	LEAVE_NONE,	/* self-checking build: after each instruction; run on */
 	LEAVE_KICK,	/* REQ_KICK was set (and has been cleared) */
-	LEAVE_NPF,	/* second-stage fault: exit->fault, exit->insn */
+	LEAVE_NPF,	/* second-stage fault, or forced emulation: exit->fault, exit->insn */
 	LEAVE_PIO,	/* port access: exit->fault (proved translations), exit->insn */
 	LEAVE_FETCH,	/* the code is not in RAM: exit->gpa */
 	LEAVE_HLT,	/* HLT retired; RIP is behind it */
@@ -115,7 +115,7 @@ enum cpu_leave {
 };
 
 /* What a second-stage fault, or an intercepted port access, tells its handler. A value. */
-enum fault_stage { FAULT_NONE, FAULT_FINAL, FAULT_TABLE, FAULT_FETCH, FAULT_PIO };
+enum fault_stage { FAULT_NONE, FAULT_FINAL, FAULT_TABLE, FAULT_FETCH, FAULT_PIO, FAULT_FORCED };
 #define MAX_XLAT 20
 
 struct fault {
@@ -235,6 +235,7 @@ struct cpu {
 	bool mwait_needs_cpuid; /* MONITOR and MWAIT are #UD unless CPUID has them (KVM's quirk is off) */
 	bool mwait_by_msr; /* CPUID's MONITOR bit follows IA32_MISC_ENABLE[18] */
 	bool irq_window; /* kvm_run->request_interrupt_window */
+	bool force_emulation; /* ud2; "kvm" sends the next instruction to the emulator (force.c) */
 
 	/* --- set at creation --- */
 	const struct cpu_ops *ops;
@@ -310,7 +311,7 @@ MUSTCHECK enum stop cpu_deliver(struct cpu *cpu, enum event_type type, const str
  * Whoever completed an instruction outside cpu_run (emul_run: EMUL_DONE) calls this once:
  * counts it, ends the interrupt shadow, queues the traps of TF and breakpoints behind it.
  */
-void cpu_retire(struct cpu *cpu);
+void cpu_retire(struct cpu *cpu, bool tf); /* tf: EFLAGS.TF before the instruction */
 
 /* SMM entry: save state, enter the handler. */
 MUSTCHECK enum stop cpu_enter_smm(struct cpu *cpu);

@@ -146,5 +146,7 @@ struct env_cpu {
 	struct fault *fault;
 };
 void env_cpu_init(struct env_cpu *e, struct cpu *cpu, struct fault *fault);
+/* The same, but the first barrier stops with STOP_NPF: what the instruction maps is proved, no more. */
+void env_probe_init(struct env_cpu *e, struct cpu *cpu, struct fault *fault);
 
 #endif

@@ -174,3 +174,24 @@ void env_cpu_init(struct env_cpu *e, struct cpu *cpu, struct fault *fault)
 	fault->gva = gva(0);
 	fault->len = 0;
 }
+
+static enum stop probe_begin(struct env *e)
+{
+	(void)e;
+	return STOP_NPF;
+}
+
+static const struct env_ops probe_ops = {
+	.map = cpu_env_map,
+	.begin = probe_begin,
+	.flush = cpu_env_flush,
+	.pio = cpu_env_pio,
+	.ram = cpu_env_ram,
+	.next_iteration = cpu_env_next_iteration,
+};
+
+void env_probe_init(struct env_cpu *e, struct cpu *cpu, struct fault *fault)
+{
+	env_cpu_init(e, cpu, fault);
+	e->env.ops = &probe_ops;
+}

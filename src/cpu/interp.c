@@ -210,7 +210,9 @@ static enum cpu_leave stop_reason(const struct cpu *cpu, enum stop stop)
 	case STOP_OK:
 		return LEAVE_NONE;
 	case STOP_NPF:
-		return cpu->exit->fault.stage == FAULT_FINAL ? LEAVE_NPF : LEAVE_FETCH;
+		if (cpu->exit->fault.stage == FAULT_FINAL || cpu->exit->fault.stage == FAULT_FORCED)
+			return LEAVE_NPF;
+		return LEAVE_FETCH;
 	case STOP_PIO:
 		return LEAVE_PIO;
 	case STOP_LEAVE:
@@ -235,6 +237,8 @@ void cpu_run(struct cpu *cpu, struct cpu_exit *exit)
 			stop = run_events(cpu);
 		if (stop == STOP_OK)
 			stop = cpu->request & REQ_STEP ? run_step(cpu) : run_block(cpu);
+		if (stop == STOP_EXC && unlikely(cpu->force_emulation))
+			stop = force_emulation(cpu);
 		if (stop == STOP_EXC)
 			stop = step_intercept(cpu) ? STOP_LEAVE
 						    : cpu_deliver(cpu, EVENT_EXC, &cpu->exc);

@@ -23,6 +23,9 @@ typedef s32 ram32s __attribute__((aligned(1)));
 
 #define NEXT(u, fl) return (u)[1].fn(cpu, (u) + 1, fl)
 
+/* force.c: an exception was raised; with the prefix at RIP STOP_NPF, without STOP_EXC as before. */
+MUSTCHECK enum stop force_emulation(struct cpu *cpu);
+
 uop_fn uop_slow;
 uop_fn uop_end; /* behind the last instruction of a block that does not end in a branch */
 

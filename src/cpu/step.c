@@ -83,14 +83,14 @@ bool step_intercept(struct cpu *cpu)
 }
 
 /* The instruction was completed outside cpu_run: count it, take what follows it (SEED rule 29). */
-void cpu_retire(struct cpu *cpu)
+void cpu_retire(struct cpu *cpu, bool tf)
 {
 	u64 bits;
 
 	cpu->insns++;
 	cpu->shadow = cpu->shadow_ss = false;
 	step_rf(cpu);
-	bits = trap_bits(cpu, step_tf(cpu, cpu->eflags & EFL_TF));
+	bits = trap_bits(cpu, step_tf(cpu, tf));
 	if (cpu->guest_debug_step)
 		bits |= DR6_BS;
 	if (!bits || cpu->event.pending)

@@ -218,6 +218,19 @@ static enum stop fetch_crossing(
 	return r == DECODE_OK ? STOP_OK : decode_fault(cpu, r);
 }
 
+enum stop tb_fetch_bytes(struct cpu *cpu, u64 rip, u8 *out, unsigned int n)
+{
+	struct fetch f;
+	u32 part;
+
+	for (; n; out += part, rip += part, n -= part) {
+		TRY(fetch_start(cpu, rip, &f));
+		part = MIN(f.left, n);
+		memcpy(out, f.hva, part);
+	}
+	return STOP_OK;
+}
+
 enum stop tb_fetch_one(struct cpu *cpu, struct insn *out)
 {
 	struct fetch f, second;

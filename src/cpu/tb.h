@@ -123,6 +123,8 @@ MUSTCHECK enum stop tb_find(struct cpu *cpu, struct tb **out);
 
 /* Decode one instruction at rip for single-stepping; same results. */
 MUSTCHECK enum stop tb_fetch_one(struct cpu *cpu, struct insn *out);
+/* n bytes of code at rip. Stops as tb_fetch_one does. */
+MUSTCHECK enum stop tb_fetch_bytes(struct cpu *cpu, u64 rip, u8 *out, unsigned int n);
 
 /* mmu->watched: may this page hold code that has been decoded? */
 bool tb_page_has_code(void *cpu, gpa_t page);

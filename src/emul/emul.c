@@ -142,7 +142,7 @@ static enum emul_result conclude(struct emul *em, struct cpu *cpu)
 	}
 	if (rec->holds_rip)
 		cpu->rip = next_rip(cpu, &rec->insn);
-	cpu_retire(cpu);
+	cpu_retire(cpu, rec->tf);
 	if (shadow) { /* this was MOV SS or POP SS: its own shadow begins */
 		cpu->shadow = shadow;
 		cpu->shadow_ss = shadow_ss;
@@ -198,6 +198,7 @@ enum stop emul_pass(struct emul *em, struct cpu *cpu, bool *failed_replay)
 	env_exit_init(&e, em, cpu);
 	rec->pos = 0;
 	rec->rip = cpu->rip;
+	rec->tf = cpu->eflags & EFL_TF;
 	rec->shadow = cpu->shadow;
 	rec->shadow_ss = cpu->shadow_ss;
 	set_shadow(cpu, false, false);

@@ -73,7 +73,7 @@ struct pending {
 	bool holds_rip;	/* finished, but RIP advances only with the completion (rule 30) */
 	bool doorbell;	/* a write that only rings one: rule 23 */
 	bool rung;	/* ... and has */
-	bool shadow, shadow_ss; /* cpu's, before the instruction */
+	bool shadow, shadow_ss, tf; /* cpu's, before the instruction */
 	u8 result;	/* enum emul_result, when finished */
 	u8 leave;	/* enum cpu_leave for EMUL_LEAVE */
 	u8 stage;	/* enum fault_stage of the fault that brought x[] */

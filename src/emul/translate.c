@@ -9,11 +9,16 @@
 #include "base/hard.h"
 #include "base/log.h"
 
+/* A fault on a page-table page or a fetch proves nothing about data (SEED rule 3). */
+static bool proves_data(enum fault_stage stage)
+{
+	return stage == FAULT_FINAL || stage == FAULT_PIO || stage == FAULT_FORCED;
+}
+
 enum xlat_match xlat_match(
 	const struct xlat *x, enum fault_stage stage, const struct xlat_want *w, gpa_t *out)
 {
-	/* a fault on a page-table page or a fetch proves nothing about data (SEED rule 3) */
-	if (stage != FAULT_FINAL && stage != FAULT_PIO)
+	if (!proves_data(stage))
 		return XLAT_STAGE;
 	if (((x->gva.v ^ w->gva.v) & PAGE_MASK) || w->len > page_left(w->gva.v))
 		return XLAT_PAGE;
@@ -32,7 +37,7 @@ static enum xlat_match search(
 	enum xlat_match best = XLAT_STAGE, m;
 
 	if (!rec->nr_x)
-		return rec->stage == FAULT_FINAL || rec->stage == FAULT_PIO ? XLAT_PAGE : XLAT_STAGE;
+		return proves_data(rec->stage) ? XLAT_PAGE : XLAT_STAGE;
 	for (*k = 0; *k < rec->nr_x; (*k)++) {
 		m = xlat_match(&rec->x[*k], *k < rec->nr_hints ? rec->stage : FAULT_FINAL, w, out);
 		if (m == XLAT_HIT)

@@ -163,6 +163,6 @@ bool vcpu_complete_msr(struct vcpu *v)
 	cpu->rip += v->msr_wait.len;
 	if (cpu->mode != MODE_64)
 		cpu->rip = (u32)cpu->rip;
-	cpu_retire(cpu);
+	cpu_retire(cpu, cpu->eflags & EFL_TF);
 	return true;
 }

@@ -132,6 +132,7 @@ static void vcpu_release(struct object *o)
 /* Everything but LAPIC and descriptor, which others can see. */
 static int vcpu_init(struct vcpu *v)
 {
+	const char *force = getenv("ANYKVM_FORCE_EMULATION");
 	struct emul_bus bus = vcpu_bus;
 	char name[32];
 	int r;
@@ -157,6 +158,7 @@ static int vcpu_init(struct vcpu *v)
 	if (r)
 		return r;
 	cpu_detach(&v->cpu);
+	v->cpu.force_emulation = force && !strcmp(force, "1");
 	bus.opaque = v;
 	return emul_init(&v->emul, &bus);
 }
