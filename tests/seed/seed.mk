@@ -2,7 +2,7 @@
 # The seed's cases (SEED 7.2): the T cases and the match rule on the processor alone (harness.c),
 # the C cases on whole VMs (vmguest.c). `make check-seed` runs them; a case of names.txt without a
 # passing test is a failure. `make seed` shows the walks.
-SEED_T := $B/tests/seed/seed_t $B/tests/seed/seed_rule
+SEED_T := $B/tests/seed/seed_t $B/tests/seed/seed_rule $B/tests/seed/seed_x
 SEED_C := $(patsubst %.c,$B/%,$(wildcard tests/seed/seed_c_*.c))
 
 $(SEED_T): $B/%: $B/%.o $B/tests/seed/harness.o $B/libanykvm.a
