@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef MFD_NOEXEC_SEAL
@@ -274,4 +275,19 @@ void object_sweep(void)
 		object_reap(found[n]);
 		object_put(found[n]);
 	}
+}
+
+void object_each(enum object_kind kind, void (*fn)(struct object *o))
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec++;
+	if (pthread_mutex_timedlock(&table.lock, &until))
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(table.bucket); i++)
+		for (struct object *o = table.bucket[i]; o; o = o->next)
+			if (o->kind == kind)
+				fn(o);
+	pthread_mutex_unlock(&table.lock);
 }

@@ -77,6 +77,12 @@ void object_fd_forget(int fd);
 void object_note_mapping(const void *addr, size_t len);
 bool object_may_be_mapped(const void *addr, size_t len);
 
+/*
+ * At the process's end: fn for each object of a kind that clients hold. Other threads may still
+ * run; if one of them will not let go of the table, nothing is done.
+ */
+void object_each(enum object_kind kind, void (*fn)(struct object *o));
+
 /* Re-open a description of the file behind fd, or -errno. */
 int fd_reopen(int fd, int flags);
 

@@ -24,6 +24,7 @@ static void vm_free(struct vm *vm)
 {
 	if (vm->events)
 		event_thread_stop(vm->events); /* no timer fires, no irqfd is heard after this */
+	vm_write_stats(vm);
 	irqfds_free(vm);
 	ioeventfds_free(vm);
 	coalesced_free(vm);
@@ -122,6 +123,22 @@ int vm_create(void)
 		vm_free(vm);
 	}
 	return r;
+}
+
+#define LINES_PER_SECOND 10
+
+bool vm_may_log(struct vm *vm)
+{
+	u64 second = mono_ns() / 1000000000 << 8;
+	u64 old = __atomic_load_n(&vm->log_budget, __ATOMIC_RELAXED), next;
+
+	do {
+		next = (old & ~0xffull) == second ? old + 1 : second + 1;
+		if ((next & 0xff) > LINES_PER_SECOND)
+			return false;
+	} while (!__atomic_compare_exchange_n(&vm->log_budget, &old, next, true, __ATOMIC_RELAXED,
+					      __ATOMIC_RELAXED));
+	return true;
 }
 
 struct vcpu *vm_vcpu(struct vm *vm, unsigned int index)

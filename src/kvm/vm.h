@@ -82,6 +82,8 @@ struct vm {
 
 	pthread_mutex_t ring_lock; /* writes to the coalesced ring */
 
+	u64 log_budget; /* atomic: second << 8 | lines in it (vm_may_log) */
+	bool stats_written; /* atomic: to the file ANYKVM_STATS */
 	u32 watching; /* atomic: the watch timer is armed (kvm/signal.c) */
 	struct irq_timer watch;
 };
@@ -98,6 +100,9 @@ void vm_put(struct vm *vm);
 /* We are wrong about this VM: say so once; it answers -EIO from now on. */
 void vm_bug(struct vm *vm, const char *what);
 #define VM_BUG_ON(cond, vm) (unlikely(cond) ? (vm_bug(vm, #cond), true) : false)
+
+/* May a message that the guest has caused be printed? A few in a second for each VM. */
+bool vm_may_log(struct vm *vm);
 
 /* vCPU by creation number, or NULL; by KVM's id, or NULL. Any thread. */
 struct vcpu *vm_vcpu(struct vm *vm, unsigned int index);
@@ -122,6 +127,9 @@ void vm_sync_vcpus(struct vm *vm, bool flush);
 /* msr_filter.c */
 void msr_filter_free(struct msr_filter *f);
 long vm_set_msr_exits(struct vm *vm, u64 reasons);
+
+/* stats.c: to ANYKVM_STATS, once */
+void vm_write_stats(struct vm *vm);
 
 /* irqchip.c */
 extern const struct irqchip_ops vm_irqchip_ops;
