@@ -341,14 +341,25 @@ static unsigned int code_bytes(struct cpu *cpu, unsigned int len, char *buf, siz
 	return used;
 }
 
+/* What the guest's tables allow at the fault's address: of the proved translation, if there is one. */
+static const char *proved_rights(const struct fault *fault)
+{
+	static const char *const text[8] = {"none", "r", "w", "rw", "x", "rx", "wx", "rwx"};
+
+	for (unsigned int k = 0; k < MIN(fault->n, MAX_XLAT); k++)
+		if (!((fault->x[k].gva.v ^ fault->gva.v) & PAGE_MASK))
+			return text[fault->x[k].rights & 7];
+	return "not proved";
+}
+
 void emul_explain(struct cpu *cpu, const struct insn *insn, const struct fault *fault, char *buf, size_t n)
 {
 	char text[96], bytes[15 * 3 + 1];
 
 	insn_text(insn, text, sizeof(text));
 	code_bytes(cpu, insn->len, bytes, sizeof(bytes));
-	snprintf(buf, n, "%s (%s) at rip %#llx, gva %#llx gpa %#llx len %u %s: %s", text, bytes,
+	snprintf(buf, n, "%s (%s) at rip %#llx, gva %#llx gpa %#llx len %u %s, rights %s: %s", text, bytes,
 		(unsigned long long)cpu->rip, (unsigned long long)fault->gva.v,
 		(unsigned long long)fault->gpa.v, fault->len,
-		fault->access & MMU_W ? "write" : "read", cpu->fail ? cpu->fail : "no reason given");
+		fault->access & MMU_W ? "write" : "read", proved_rights(fault), cpu->fail ? cpu->fail : "no reason given");
 }

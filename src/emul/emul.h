@@ -96,7 +96,7 @@ MUSTCHECK enum emul_result emul_complete(struct emul *em, struct cpu *cpu, const
 /* Drop the record (vCPU reset). */
 void emul_drop(struct emul *em);
 
-/* One line for a failure: bytes, text of the instruction, RIP, GVA, GPA, reason. */
+/* One line for a failure: bytes, text of the instruction, RIP, GVA, GPA, rights, reason. */
 void emul_explain(struct cpu *cpu, const struct insn *insn, const struct fault *fault, char *buf, size_t n);
 
 #endif

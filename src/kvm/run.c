@@ -115,6 +115,21 @@ static void queue_ud(struct vcpu *v)
 	cpu_request(&v->cpu, REQ_EVENT);
 }
 
+/* Each failure is explained once, and a guest that makes many does not flood the log. */
+static void explain_failure(struct vcpu *v, bool fetch)
+{
+	char text[256];
+
+	if (fetch) {
+		log_once("vCPU %u: code at rip %#llx is not in RAM (gpa %#llx)", v->id,
+			 (unsigned long long)v->cpu.rip, (unsigned long long)v->exit.gpa.v);
+		return;
+	}
+	v->cpu.fail = v->exit.why;
+	emul_explain(&v->cpu, &v->exit.insn, &v->exit.fault, text, sizeof(text));
+	log_once("vCPU %u: %s", v->id, text);
+}
+
 /*
  * An instruction that cannot be done: #UD for the guest, and the client hears of it when the
  * guest's kernel did it or when it has asked to (KVM_CAP_EXIT_ON_EMULATION_FAILURE).
@@ -122,16 +137,9 @@ static void queue_ud(struct vcpu *v)
 static int exit_fail(struct vcpu *v)
 {
 	bool fetch = v->exit.reason == LEAVE_FETCH;
-	char text[256];
 
-	if (fetch) {
-		log_line("vCPU %u: code at rip %#llx is not in RAM (gpa %#llx)", v->id,
-			 (unsigned long long)v->cpu.rip, (unsigned long long)v->exit.gpa.v);
-	} else {
-		v->cpu.fail = v->exit.why;
-		emul_explain(&v->cpu, &v->exit.insn, &v->exit.fault, text, sizeof(text));
-		log_once("vCPU %u: %s", v->id, text);
-	}
+	if (vm_may_log(v->vm))
+		explain_failure(v, fetch);
 	if (v->vm->exit_on_fail)
 		return exit_emulation_failure(v, !fetch);
 	queue_ud(v);
