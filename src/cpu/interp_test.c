@@ -27,6 +27,7 @@ GUEST(div_zero, "xor %ecx, %ecx; mov $1, %eax; div %ecx; hlt")
 GUEST(no_ram, "mov $0x40000000, %rbx; mov 0x10(%rbx), %eax; hlt")
 GUEST(narrow, "mov $0x12345680, %eax; cbtw; mov %rax, %rbx; mov $0x8000, %eax; "
 	      "mov $0x1111111111111111, %rdx; cwtd; hlt")
+GUEST(misaligned, "mov $0x100000, %esi; mov $0x180002, %edi; mov $9, %ecx; rep movsl; hlt")
 GUEST(ret_nowhere, "movabs $0x8000000000000000, %rax; push %rax; ret")
 GUEST(jmp_nowhere, "movabs $0x8000000000000000, %rax; push %rax; jmp *(%rsp)")
 GUEST(call_nowhere, "movabs $0x8000000000000000, %rax; push %rax; call *%rax")
@@ -184,6 +185,24 @@ static void narrow_extensions(void **state)
 	run_to_hlt(g);
 	assert_int_equal(g->cpu.regs[GPR_RBX], 0x1234ff80);
 	assert_int_equal(g->cpu.regs[GPR_RDX], 0x111111111111ffff);
+	guest_destroy(g);
+}
+
+/* REP in bulk checks alignment as its single steps do: #AC at the first element. */
+static void misaligned_strings(void **state)
+{
+	struct guest *g = guest_create();
+
+	(void)state;
+	guest_load(g, misaligned);
+	g->cpu.cr0 |= CR0_AM;
+	g->cpu.seg[SEG_CS].attr |= 3 << 5;
+	g->cpu.seg[SEG_SS].attr |= 3 << 5;
+	cpu_set_eflags(&g->cpu, EFL_ONE | EFL_AC);
+	assert_int_equal(g->cpu.cpl, 3);
+	assert_int_equal(guest_run(g), LEAVE_SHUTDOWN); /* there is no IDT */
+	assert_int_equal(g->cpu.regs[GPR_RCX], 9);
+	assert_int_equal(g->cpu.regs[GPR_RDI], 0x180002);
 	guest_destroy(g);
 }
 
@@ -378,6 +397,7 @@ int main(void)
 		cmocka_unit_test(counts_without_cpuid_are_scans),
 		cmocka_unit_test(narrow_extensions),
 		cmocka_unit_test(branches_to_nowhere),
+		cmocka_unit_test(misaligned_strings),
 		cmocka_unit_test(flags_are_the_hosts),
 		cmocka_unit_test(memory_operands),
 		cmocka_unit_test(strings_by_the_page),

@@ -11,14 +11,12 @@
  */
 #include "kvm/object.h"
 
+#include "base/hard.h"
+
 #include <pthread.h>
 #include <stdlib.h>
 
-#ifdef HARD
-#define RECHECK 2
-#else
-#define RECHECK 1024
-#endif
+#define RECHECK (HARD ? 2u : 1024u)
 
 /*
  * Whoever takes obj out owns its reference: the thread for the time of a call, object_forget
