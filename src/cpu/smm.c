@@ -137,7 +137,7 @@ static u8 *state_hva(struct cpu *cpu, bool write)
 	u8 *p = mem_hva(cpu->mmu.slots, at, sizeof(struct smm_state), write);
 
 	if (p && write)
-		mem_mark_dirty(cpu->mmu.slots, at);
+		mmu_mark_dirty(&cpu->mmu, at);
 	return p;
 }
 

@@ -174,7 +174,7 @@ static bool begin_direct(struct env_exit *e, struct access *a, struct log_entry 
 	if (!OPT_DIRECT && !e->env.locked)
 		return false;
 	pending_walk(e->em, cpu, l, 0);
-	mem_mark_dirty(cpu->mmu.slots, l->gpa[0]);
+	mmu_mark_dirty(&cpu->mmu, l->gpa[0]);
 	a->p = hva;
 	l->flags |= LOG_READ | LOG_DIRECT;
 	l->rdone = l->len;

@@ -53,7 +53,7 @@ int pending_undelivered(const struct pending *rec)
 
 void ram_written(struct cpu *cpu, gpa_t g, const u8 *hva, u32 n)
 {
-	mem_mark_dirty(cpu->mmu.slots, g);
+	mmu_mark_dirty(&cpu->mmu, g);
 	tb_note_write(cpu, hva, n);
 }
 

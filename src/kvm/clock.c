@@ -269,10 +269,13 @@ bool vcpu_guest_write(struct vcpu *v, gpa_t where, const void *data, size_t n)
 {
 	struct memslots *s = mem_get(v->vm->mem, 0);
 	u8 *p = mem_hva(s, where, n, true);
+	const struct memslot *x;
 
 	if (p) {
 		memcpy(p, data, n);
-		mem_mark_dirty(s, where);
+		x = mem_mark_dirty(s, where);
+		if (x)
+			vcpu_dirtied(v, 0, x->id, (where.v - x->gpa.v) >> PAGE_SHIFT);
 	}
 	mem_put(s);
 	return p;

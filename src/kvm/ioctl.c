@@ -147,12 +147,25 @@ PUBLIC int anykvm_ioctl(int fd, unsigned long req, ...)
 	return result(r);
 }
 
+static bool touches_dirty_ring(const struct vcpu *v, off_t off, size_t len)
+{
+	const off_t start = KVM_DIRTY_LOG_PAGE_OFFSET * PAGE_SIZE;
+
+	return v->dirty.size && off < start + (off_t)v->vm->dirty_ring_bytes &&
+	       off + (off_t)len > start;
+}
+
 /* Page 2 of a vCPU's pages is the VM's coalesced ring, one page for all: put it over our memfd's. */
 static void *map_vcpu(struct vcpu *v, void *addr, size_t len, int prot, int flags, int fd, off_t off)
 {
 	const off_t ring = KVM_COALESCED_MMIO_PAGE_OFFSET * PAGE_SIZE;
-	u8 *p = mmap(addr, len, prot, flags, fd, off);
+	u8 *p;
 
+	if (touches_dirty_ring(v, off, len) && (prot & PROT_EXEC || !(flags & MAP_SHARED))) {
+		errno = EINVAL;
+		return MAP_FAILED;
+	}
+	p = mmap(addr, len, prot, flags, fd, off);
 	if (p == MAP_FAILED || off < 0 || off > ring || (size_t)(ring - off) >= len)
 		return p;
 	if (mmap(p + (ring - off), PAGE_SIZE, prot, (flags & ~MAP_FIXED_NOREPLACE) | MAP_FIXED,

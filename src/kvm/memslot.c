@@ -107,6 +107,8 @@ long vm_get_dirty_log(struct ioc *c)
 	bool clear;
 	s64 n;
 
+	if (vm->dirty_ring_bytes)
+		return -ENXIO;
 	if (slot_number_bad(log->slot))
 		return -EINVAL;
 	pthread_mutex_lock(&vm->slots_lock);
@@ -158,6 +160,8 @@ long vm_clear_dirty_log(struct ioc *c)
 	s64 pages;
 	int err = 0;
 
+	if (vm->dirty_ring_bytes)
+		return -ENXIO;
 	if (slot_number_bad(log->slot) || log->first_page & 63)
 		return -EINVAL;
 	pthread_mutex_lock(&vm->slots_lock);

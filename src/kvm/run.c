@@ -363,6 +363,8 @@ static int exit_kick(struct vcpu *v)
 		return r;
 	do_todo(v);
 	vcpu_steal(v);
+	if (dirty_ring_full(v))
+		return exit_with(v, KVM_EXIT_DIRTY_RING_FULL);
 	if (vcpu_interrupted(v))
 		return exit_interrupted(v);
 	return become_runnable(v);
@@ -458,6 +460,9 @@ static int run_inside(struct vcpu *v, bool wanted)
 	if (!wanted)
 		return -EINTR;
 	do_todo(v);
+	dirty_ring_catch_up(v);
+	if (dirty_ring_full(v))
+		return exit_with(v, KVM_EXIT_DIRTY_RING_FULL);
 	if (v->has_sigmask && vcpu_interrupted(v))
 		return exit_interrupted(v);
 	if (vcpu_has_interrupt(v) || v->cpu.irq_window) /* user space may have changed what was in its way */

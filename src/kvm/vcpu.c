@@ -108,6 +108,7 @@ void vcpu_reset(struct vcpu *v, bool init)
 void vcpu_free(struct vcpu *v)
 {
 	object_destroy(&v->obj);
+	dirty_ring_free(v);
 	emul_free(&v->emul);
 	cpu_free(&v->cpu);
 	if (v->run)
@@ -129,16 +130,28 @@ static void vcpu_release(struct object *o)
 	vm_put(vm); /* the vCPU stays with the VM: its number is not free again */
 }
 
+static void page_dirtied(void *cpu, const struct memslot *slot, u64 page)
+{
+	struct vcpu *v = vcpu_of(cpu);
+
+	vcpu_dirtied(v, v->cpu.mmu.space, slot->id, page);
+}
+
 /* Everything but LAPIC and descriptor, which others can see. */
 static int vcpu_init(struct vcpu *v)
 {
 	const char *force = getenv("ANYKVM_FORCE_EMULATION");
 	struct emul_bus bus = vcpu_bus;
+	size_t size = VCPU_PAGES * PAGE_SIZE;
 	char name[32];
 	int r;
 
 	snprintf(name, sizeof(name), "kvm-vcpu:%u", v->id);
-	r = object_create(&v->obj, OBJECT_VCPU, name, VCPU_PAGES * PAGE_SIZE, vcpu_release);
+	if (v->vm->dirty_ring_bytes)
+		size = KVM_DIRTY_LOG_PAGE_OFFSET * PAGE_SIZE + v->vm->dirty_ring_bytes;
+	r = object_create(&v->obj, OBJECT_VCPU, name, size, vcpu_release);
+	if (!r)
+		r = dirty_ring_init(v);
 	if (r)
 		return r;
 	v->run = mmap(NULL, (VCPU_PAGES - 1) * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
@@ -159,6 +172,8 @@ static int vcpu_init(struct vcpu *v)
 		return r;
 	cpu_detach(&v->cpu);
 	v->cpu.force_emulation = force && !strcmp(force, "1");
+	if (v->dirty.size)
+		v->cpu.mmu.dirtied = page_dirtied;
 	bus.opaque = v;
 	return emul_init(&v->emul, &bus);
 }

@@ -70,6 +70,14 @@ struct vcpu {
 		u32 reason; /* KVM_MSR_EXIT_REASON_* */
 		u64 rip;
 	} msr_wait;
+	struct dirty_ring { /* KVM_CAP_DIRTY_LOG_RING */
+		struct kvm_dirty_gfn *gfn; /* our alias; the client writes to it, too */
+		u32 size;		   /* entries, a power of two; 0: no ring */
+		u32 next;		   /* atomic: to be written next; by the owner */
+		u32 reset;		   /* atomic: to be reset next; under slots_lock */
+		u32 nr_aside;
+		struct kvm_dirty_gfn *aside; /* for which there was no room */
+	} dirty;
 	u64 sigmask; /* KVM_SET_SIGNAL_MASK: bit n - 1 = signal n */
 	bool has_sigmask;
 
@@ -203,6 +211,13 @@ int sregs_set(struct vcpu *v, const struct kvm_sregs *s);
 void events_get(struct vcpu *v, struct kvm_vcpu_events *e);
 int events_set(struct vcpu *v, const struct kvm_vcpu_events *e);
 void debug_changed(struct vcpu *v);
+
+/* dirty_ring.c */
+int dirty_ring_init(struct vcpu *v); /* 0 or -ENOMEM */
+void dirty_ring_free(struct vcpu *v);
+void vcpu_dirtied(struct vcpu *v, unsigned int space, u16 slot, u64 page);
+void dirty_ring_catch_up(struct vcpu *v);
+bool dirty_ring_full(struct vcpu *v);
 
 /* stats.c */
 void vcpu_publish_stats(struct vcpu *v);

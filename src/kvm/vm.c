@@ -286,6 +286,9 @@ static long enable_cap(struct vm *vm, const struct kvm_enable_cap *cap)
 	case KVM_CAP_MSR_PLATFORM_INFO:
 		vm->hide_platform_info = !cap->args[0];
 		return 0;
+	case KVM_CAP_DIRTY_LOG_RING:
+	case KVM_CAP_DIRTY_LOG_RING_ACQ_REL:
+		return vm_enable_dirty_ring(vm, cap->args[0]);
 	case KVM_CAP_DISABLE_QUIRKS2:
 		if (cap->args[0] & ~(u64)QUIRKS_VALID)
 			return -EINVAL;

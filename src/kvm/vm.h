@@ -74,6 +74,7 @@ struct vm {
 	u32 doorbells; /* atomic: zero-length MMIO ones among them */
 	struct coalesced *zones;
 	u64 disabled_quirks;
+	u64 dirty_ring_bytes; /* of each vCPU; 0: no dirty rings */
 	bool exception_payload, triple_fault_event, exit_on_fail;
 	bool hide_platform_info; /* KVM_CAP_MSR_PLATFORM_INFO was switched off */
 
@@ -123,6 +124,10 @@ static inline bool vm_has_pic(struct vm *vm)
  * `flush`, also drop its write translations. Returns when all have. Under slots_lock.
  */
 void vm_sync_vcpus(struct vm *vm, bool flush);
+
+/* dirty_ring.c */
+#define DIRTY_RING_BYTES_MAX (65536 * sizeof(struct kvm_dirty_gfn))
+long vm_enable_dirty_ring(struct vm *vm, u64 bytes);
 
 /* msr_filter.c */
 void msr_filter_free(struct msr_filter *f);

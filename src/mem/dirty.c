@@ -40,11 +40,13 @@ bool dirty_test(const struct dirty_log *d, u64 page)
 	return __atomic_load_n(&d->bit[page / 64], __ATOMIC_RELAXED) & BIT(page % 64);
 }
 
-void dirty_set(struct dirty_log *d, u64 page)
+bool dirty_set(struct dirty_log *d, u64 page)
 {
+	u64 bit = BIT(page % 64);
+
 	/* The test spares the locked operation in the usual case. */
-	if (!dirty_test(d, page))
-		__atomic_fetch_or(&d->bit[page / 64], BIT(page % 64), __ATOMIC_SEQ_CST);
+	return !dirty_test(d, page) &&
+	       !(__atomic_fetch_or(&d->bit[page / 64], bit, __ATOMIC_SEQ_CST) & bit);
 }
 
 void dirty_read(struct dirty_log *d, void *out, bool clear)

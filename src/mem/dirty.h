@@ -18,7 +18,7 @@ struct dirty_log *dirty_create(u64 pages); /* one reference; NULL: out of memory
 void dirty_get(struct dirty_log *d);	   /* NULL is allowed here and in dirty_put */
 void dirty_put(struct dirty_log *d);
 
-void dirty_set(struct dirty_log *d, u64 page);
+bool dirty_set(struct dirty_log *d, u64 page); /* true: it was not set before */
 bool dirty_test(const struct dirty_log *d, u64 page);
 
 /* Copy all words to out (any alignment) and, with clear, clear what was copied. */

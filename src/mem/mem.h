@@ -81,8 +81,11 @@ static inline u8 *memslot_hva(const struct memslot *x, gpa_t gpa, u64 len)
 	return off < x->size && len <= x->size - off ? x->hva + off : NULL;
 }
 
-/* Set the dirty bit of gpa's page if its slot is logged. Any thread. */
-void mem_mark_dirty(const struct memslots *s, gpa_t gpa);
+/*
+ * Set the dirty bit of gpa's page if its slot is logged. Any thread. Returns the slot if the bit
+ * was not set before, else NULL.
+ */
+const struct memslot *mem_mark_dirty(const struct memslots *s, gpa_t gpa);
 
 /* Does the page of gpa need a mem_mark_dirty at its next write? (slot is logged, bit clear) */
 bool mem_needs_dirty(const struct memslots *s, gpa_t gpa);
@@ -100,5 +103,8 @@ s64 mem_get_dirty(struct mem *m, unsigned int as, u16 id, void *out, bool clear)
  */
 MUSTCHECK int mem_clear_dirty(
 	struct mem *m, unsigned int as, u16 id, u64 first, u32 n, const void *bitmap);
+
+/* The same for one page, by whoever serialises changes of slots: 0, -ENOENT or -EINVAL. */
+MUSTCHECK int mem_clear_dirty_page(struct mem *m, unsigned int as, u16 id, u64 page);
 
 #endif

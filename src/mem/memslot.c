@@ -334,12 +334,13 @@ u8 *mem_hva(const struct memslots *s, gpa_t gpa, u64 len, bool write)
 	return x && write && x->flags & MEM_READONLY ? NULL : memslot_hva(x, gpa, len);
 }
 
-void mem_mark_dirty(const struct memslots *s, gpa_t gpa)
+const struct memslot *mem_mark_dirty(const struct memslots *s, gpa_t gpa)
 {
 	const struct memslot *x = memslot_find(s, gpa);
 
-	if (x && x->dirty)
-		dirty_set(x->dirty, (gpa.v - x->gpa.v) >> PAGE_SHIFT);
+	if (x && x->dirty && dirty_set(x->dirty, (gpa.v - x->gpa.v) >> PAGE_SHIFT))
+		return x;
+	return NULL;
 }
 
 bool mem_needs_dirty(const struct memslots *s, gpa_t gpa)
@@ -405,4 +406,17 @@ int mem_clear_dirty(
 	}
 	mem_put(s);
 	return ret;
+}
+
+int mem_clear_dirty_page(struct mem *m, unsigned int as, u16 id, u64 page)
+{
+	const struct memslot *x = as < MEM_SPACES ? slot_by_id(m, as, id) : NULL;
+	u64 bit = BIT(page % 64);
+
+	if (!x || !x->dirty)
+		return -ENOENT;
+	if (page >= x->size >> PAGE_SHIFT)
+		return -EINVAL;
+	dirty_clear(x->dirty, page / 64, 1, &bit);
+	return 0;
 }

@@ -117,6 +117,8 @@ struct mmu {
 	/* set at creation */
 	struct mem *mem;
 	bool (*watched)(void *opaque, gpa_t page); /* may this page hold watched code? NULL: never */
+	/* a page of a logged slot was clean and is dirty now. NULL: nobody wants to know */
+	void (*dirtied)(void *opaque, const struct memslot *slot, u64 page);
 	void *opaque;
 	bool shared; /* atomic: other processors may change these page tables (mmu_set_shared) */
 	/* owner thread only */
@@ -162,6 +164,8 @@ MUSTCHECK bool mmu_load_pdptrs(struct mmu *mmu, struct paging *p);
 void mmu_flush(struct mmu *mmu);	 /* all entries, all attrs; bumps epoch */
 /* INVLPG: all attrs, global or not, all parts of a large page; bumps epoch */
 void mmu_flush_page(struct mmu *mmu, gva_t gva);
+/* mem_mark_dirty on the snapshot in use, for the owner's writes. */
+void mmu_mark_dirty(struct mmu *mmu, gpa_t gpa);
 void mmu_flush_writes(struct mmu *mmu); /* drop every tag_w (dirty log cleared) */
 /* Drop tag_w of every entry that maps this page. */
 void mmu_unwatch_writes(struct mmu *mmu, gpa_t page);

@@ -119,6 +119,14 @@ void mmu_flush_page(struct mmu *mmu, gva_t gva)
 			tlb_clear_page(&mmu->tlb[a], gva.v);
 }
 
+void mmu_mark_dirty(struct mmu *mmu, gpa_t gpa)
+{
+	const struct memslot *x = mem_mark_dirty(mmu->slots, gpa);
+
+	if (unlikely(x) && mmu->dirtied)
+		mmu->dirtied(mmu->opaque, x, (gpa.v - x->gpa.v) >> PAGE_SHIFT);
+}
+
 void mmu_flush_writes(struct mmu *mmu)
 {
 	for (int a = 0; mmu->tlb && a < NR_MMU_ATTRS; a++)
@@ -252,7 +260,7 @@ static bool tlb_allow_write(struct mmu *mmu, struct tlb *t, unsigned int i)
 
 	if (!(t->info[i].has_ram & TLB_RAM_W))
 		return false;
-	mem_mark_dirty(mmu->slots, frame);
+	mmu_mark_dirty(mmu, frame);
 	if (OPT_TLB && !(mmu->watched && mmu->watched(mmu->opaque, frame)))
 		t->hot[i].tag_w = t->info[i].tag;
 	return true;

@@ -257,7 +257,7 @@ static enum mmu_status fault(const struct paging *p, struct walk *w, u32 bits)
  * Entries in read-only memory stay as they are (SEED rule 25). False: an entry is not what the
  * walk used any more; those before it have their A bit, which hardware may set too.
  */
-static bool trail_mark(const struct mmu *mmu, const struct shape *s, const struct trail *t,
+static bool trail_mark(struct mmu *mmu, const struct shape *s, const struct trail *t,
 	bool write)
 {
 	for (unsigned int i = 0; i < t->n; i++) {
@@ -273,7 +273,7 @@ static bool trail_mark(const struct mmu *mmu, const struct shape *s, const struc
 			continue;
 		if (!entry_cmpxchg(p, s->bytes, old, new))
 			return false;
-		mem_mark_dirty(mmu->slots, gpa(t->at[i]));
+		mmu_mark_dirty(mmu, gpa(t->at[i]));
 	}
 	return true;
 }
