@@ -1,0 +1,124 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# A built kvm-unit-tests checkout (x86_64) under Debian's QEMU and the launcher: a line for each
+# entry of its x86/unittests.cfg, and `N passed, N failed` at the end.
+#
+# kut.sh DIR [ENTRY...]
+#	LAUNCHER=build/anykvm, or empty: QEMU on the host's own KVM
+#	ACCEL=kvm, or tcg (with LAUNCHER empty)
+#	LOGS=build/kut	the output of each entry, ENTRY.log
+#	JOBS=2		entries at the same time
+#	TIMEOUT=	seconds for each, instead of the entry's own (90 if it has none)
+#	VMX=1		also the entries for nested VMX, which is not offered
+#	ANYKVM_GPA=off	prints the emulator's walks without proved translations
+set -eu
+dir=$(realpath "$1")
+shift
+LAUNCHER=${LAUNCHER-build/anykvm}
+[ -z "$LAUNCHER" ] || LAUNCHER=$(realpath "$LAUNCHER")
+LOGS=${LOGS:-build/kut}
+ACCEL=${ACCEL:-kvm}
+mkdir -p "$LOGS"
+LOGS=$(realpath "$LOGS")
+export LAUNCHER LOGS ACCEL
+
+# name|file|smp|arguments|QEMU's options|timeout
+entries() {
+	awk '
+	function out() {
+		if (name != "" && arch != "i386")
+			print name "|" file "|" smp "|" args "|" opts "|" timeout
+		name = file = args = opts = arch = timeout = ""
+		smp = 1
+	}
+	/^\[/ { out(); name = $0; gsub(/[][]/, "", name); next }
+	/^[a-z_]+ *= */ {
+		key = $1
+		value = $0
+		sub(/^[a-z_]+ *= */, "", value)
+		if (key == "file") file = value
+		else if (key == "smp") smp = value
+		else if (key == "test_args") { gsub(/^["'\'']|["'\'']$/, "", value); args = value }
+		else if (key == "qemu_params" || key == "extra_params") opts = value
+		else if (key == "arch") arch = value
+		else if (key == "timeout") timeout = value
+	}
+	END { out() }' "$dir/x86/unittests.cfg"
+}
+
+run_entry() {
+	IFS='|' read -r name file smp args opts timeout <<-EOF
+		$1
+	EOF
+	args=$(printf '%s' "$args" | sed "s/\`date +%s\`/$(date +%s)/")
+	log=$LOGS/$name.log
+	start=$(date +%s)
+	set -- qemu-system-x86_64 -no-reboot -nodefaults -global kvm-pit.lost_tick_policy=discard \
+		-device pc-testdev -device isa-debug-exit,iobase=0xf4,iosize=0x4 -display none \
+		-serial stdio -device pci-testdev -machine "accel=$ACCEL" -kernel "$dir/x86/$file" \
+		-smp "$smp"
+	# shellcheck disable=SC2086 # options are words
+	[ -z "$args" ] || set -- "$@" -append "$args"
+	# shellcheck disable=SC2086
+	ANYKVM_STATS=$LOGS/$name.stats timeout -k 5 "${TIMEOUT:-${timeout:-90}}" \
+		${LAUNCHER:+"$LAUNCHER"} "$@" $opts >"$log" 2>&1 </dev/null && rc=0 || rc=$?
+	time="$(($(date +%s) - start)) s"
+	good=$(grep -c '^PASS' "$log" || true) bad=$(grep -c '^FAIL' "$log" || true)
+	skips=$(grep -c '^SKIP' "$log" || true)
+	counts="$good/$bad/$skips, $time"
+	why=$(grep -aE '^(SKIP|FAIL|ABORT|Unhandled|qemu|anykvm|KVM internal)|assert' "$log" |
+		grep -av '^qemu-system.*warning' | head -n 1 | cut -c1-110)
+	case $rc in
+	1) result=pass ;;
+	3) result=FAIL ;;
+	124 | 137) result=TIMEOUT ;;
+	155 | 77) result=skip ;;
+	255) result=ABORT ;;
+	0) result=RESET ;;
+	*) result="STATUS-$rc" ;;
+	esac
+	[ "$result" = STATUS-1 ] && result=REFUSED
+	[ $rc -eq 1 ] && ! grep -q '^enabling apic\|^PASS\|^SUMMARY\|^.*: *[0-9]' "$log" &&
+		grep -q '^qemu-system' "$log" && result=REFUSED
+	[ "$result" = pass ] && why=
+	printf '%-44s %-8s (%s) %s\n' "$name" "$result" "$counts" "$why"
+}
+
+if [ "${KUT_ENTRY:-}" ]; then
+	run_entry "$KUT_ENTRY"
+	exit 0
+fi
+
+wanted() {
+	entries | while IFS= read -r line; do
+		name=${line%%|*}
+		if [ $# -gt 0 ]; then
+			case " $* " in *" $name "*) printf '%s\n' "$line" ;; esac
+		else
+			case $name in
+			vmx*) [ -z "${VMX:-}" ] || printf '%s\n' "$line" ;;
+			*) printf '%s\n' "$line" ;;
+			esac
+		fi
+	done
+}
+
+table=$LOGS/table
+rm -f "$LOGS"/*.stats
+wanted "$@" | tr '\n' '\0' |
+	xargs -0 -P "${JOBS:-2}" -I{} env KUT_ENTRY={} "$0" "$dir" | tee "$table"
+
+# the emulator's walks of the guest's tables for data, over all entries
+walks() {
+	cat "$LOGS"/*.stats 2>/dev/null | awk -v n="$1" '$1 == n { s += $2 } END { print s + 0 }'
+}
+if ls "$LOGS"/*.stats >/dev/null 2>&1; then
+	echo "emulator's walks for data: $(walks emul_walk_data), to prove: $(walks emul_walk_prove)" \
+		"(ANYKVM_GPA=${ANYKVM_GPA:-on})"
+fi
+passed=$(grep -cE '^[^ ]+ +pass ' "$table" || true)
+skipped=$(grep -cE '^[^ ]+ +skip ' "$table" || true)
+failed=$(($(wc -l <"$table") - passed - skipped))
+echo "$skipped skipped"
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
