@@ -108,6 +108,10 @@ $B/examples/%: $B/examples/%.o $B/lib/libanykvm.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^
 
+.PHONY: abi
+abi:
+	$(Q)scripts/abi.sh > $B/abi.tmp && mv $B/abi.tmp doc/ABI.md
+
 .PHONY: shape deps headers lint differs
 shape deps headers:
 	$(Q)CC=$(CC) scripts/$@.sh
