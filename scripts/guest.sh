@@ -19,8 +19,8 @@ die() {
 fetch() {
 	[ -e "x/.$1" ] && return
 	apt-get -q download "$1" > apt.log 2>&1 || {
-		cat apt.log >&2
-		die "cannot download $1; is there a Debian mirror in apt's sources?"
+		echo "missing packages: $1 (apt-get cannot download it: $PWD/apt.log; no Debian mirror?)" >&2
+		exit 2
 	}
 	dpkg-deb -x "$1"_*.deb x
 	touch "x/.$1"
@@ -28,7 +28,10 @@ fetch() {
 
 mkdir -p x
 kernel=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | awk '/Depends:/ {print $2; exit}')
-[ -n "$kernel" ] || die "apt does not know linux-image-cloud-amd64; run apt-get update?"
+if [ -z "$kernel" ]; then
+	echo "missing packages: linux-image-cloud-amd64 stressapptest libaio1 (unknown to apt; apt-get update?)" >&2
+	exit 2
+fi
 fetch "$kernel"
 fetch stressapptest
 fetch libaio1
