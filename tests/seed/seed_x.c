@@ -139,6 +139,8 @@ static void outs_interrupted(void **state)
 	out.kick = true;
 	for (;;) {
 		cpu_run(cpu, &s->g->exit);
+		if (s->g->exit.reason == LEAVE_NONE) /* HARD: after each instruction */
+			continue;
 		if (s->g->exit.reason == LEAVE_HLT)
 			break;
 		if (s->g->exit.reason == LEAVE_KICK) {
