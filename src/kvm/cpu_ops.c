@@ -130,13 +130,47 @@ static s64 kick_cpu(struct vcpu *v, u64 apic_id)
 	return 0;
 }
 
+#define ICR_NOT_HERE 0xffffffff000c0800ull /* destination, shorthand, logical: are in the bitmap */
+
+/* One interrupt to the APIC IDs min + n, n the bits of a bitmap of 64 or 128: how many had it. */
+static s64 send_ipi(struct vcpu *v, const u64 bits[2], u32 min, u64 icr, unsigned int width)
+{
+	struct irq_msg m = {
+		.vector = (u8)icr,
+		.delivery = (icr >> 8) & 7,
+		.level = true,
+		.source = v->lapic,
+	};
+	s64 sent = 0;
+
+	if (!v->lapic)
+		return 0;
+	if (icr & ICR_NOT_HERE)
+		return -KVM_EINVAL;
+	for (unsigned int n = 0; n < 2 * width; n++) {
+		m.dest = min + n;
+		if (bits[n / width] >> n % width & 1 && m.dest >= min &&
+		    lapic_find(v->vm->chip, m.dest) >= 0)
+			sent += irq_deliver(v->vm->chip, &m) > 0;
+	}
+	return sent;
+}
+
 static s64 hypercall(struct vcpu *v, u64 nr)
 {
+	const u64 *r = v->cpu.regs;
+	bool wide = v->cpu.mode == MODE_64;
+
 	if (v->cpu.cpl)
 		return -KVM_EPERM;
 	switch (nr) {
 	case KVM_HC_VAPIC_POLL_IRQ:
 		return 0;
+	case KVM_HC_SEND_IPI:
+		if (!vcpu_has_pv(v, KVM_FEATURE_PV_SEND_IPI))
+			return -KVM_ENOSYS;
+		return send_ipi(v, (u64[]){r[GPR_RBX], r[GPR_RCX]}, r[GPR_RDX],
+				wide ? r[GPR_RSI] : (u32)r[GPR_RSI], wide ? 64 : 32);
 	case KVM_HC_SCHED_YIELD:
 		return vcpu_has_pv(v, KVM_FEATURE_PV_SCHED_YIELD) ? 0 : -KVM_ENOSYS;
 	case KVM_HC_KICK_CPU:

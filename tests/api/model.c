@@ -152,6 +152,55 @@ static void test_pv(void)
 	machine_close(&m);
 }
 
+#define SEND_IPI 10
+#define VECTOR	 0x20
+
+/* Interrupts by hypercall: RBX and RCX are a bitmap of APIC IDs from RDX on, RSI is the ICR. */
+static void test_send_ipi(void)
+{
+	struct kvm_cpuid2 *c = supported_cpuid();
+	const uint8_t *hypercall = c->entries[0].ebx == 0x756e6547 /* Genu */ ?
+				   (const uint8_t *)"\x0f\x01\xc1" : (const uint8_t *)"\x0f\x01\xd9";
+	struct kvm_lapic_state apic;
+	struct kvm_regs r;
+	struct machine m;
+
+	machine_vm(&m, GUEST(0, 0, 0, 0xe6, 0x11 /* out %al,$0x11 */, 0, 0, 0, 0xe6, 0x12));
+	must(api->ioctl(m.vm, KVM_CREATE_IRQCHIP, 0), "CREATE_IRQCHIP");
+	machine_vcpu(&m);
+	CHECK_EQ("set", set_cpuid(&m, c), 0);
+	memcpy(m.ram + CODE, hypercall, 3);
+	memcpy(m.ram + CODE + 5, hypercall, 3);
+	memcpy(m.ram + FAULT(0), "\xe6\x10\xcf", 3); /* the handler: out %al,$0x10; iret */
+	m.ram[4 * VECTOR] = FAULT(0) & 0xff;
+	m.ram[4 * VECTOR + 1] = FAULT(0) >> 8;
+	must(api->ioctl(m.vcpu, KVM_GET_LAPIC, &apic), "GET_LAPIC");
+	apic.regs[0xf1] |= 1; /* SVR: enabled */
+	must(api->ioctl(m.vcpu, KVM_SET_LAPIC, &apic), "SET_LAPIC");
+	r = regs_of(&m);
+	r.rflags |= 1 << 9; /* IF */
+	r.rax = SEND_IPI;
+	r.rbx = 1;
+	r.rcx = r.rdx = 0;
+	r.rsi = VECTOR;
+	set_regs(&m, &r);
+	RUN_TO(&m, "IPI", KVM_EXIT_IO);
+	CHECK_EQ("IPI: handler", m.run->io.port, 0x10);
+	CHECK_EQ("IPI: one has it", (uint32_t)regs_of(&m).rax, 1);
+	RUN_TO(&m, "IPI: back", KVM_EXIT_IO);
+	r = regs_of(&m);
+	r.rip = CODE + 5;
+	r.rax = SEND_IPI;
+	r.rdx = 0xffffffff;
+	r.rbx = 0xffffffff;
+	r.rsi = 0;
+	set_regs(&m, &r);
+	RUN_TO(&m, "to nobody", KVM_EXIT_IO);
+	CHECK_EQ("to nobody", (uint32_t)regs_of(&m).rax, 0);
+	free(c);
+	machine_close(&m);
+}
+
 int main(int argc, char **argv)
 {
 	api_args(argc, argv);
@@ -161,5 +210,6 @@ int main(int argc, char **argv)
 	test_mwait();
 	test_platform_info();
 	test_pv();
+	test_send_ipi();
 	return api_done();
 }
