@@ -333,6 +333,7 @@ static void short_way(void **state)
 			if (!d[k].destroyed)
 				assert_int_equal(iobus_remove(b, &d[k]), 0);
 	}
+	iobus_destroy(b);
 }
 
 int main(void)
