@@ -145,6 +145,9 @@ static void a_hundred_in_turn(void)
 	after = usage();
 	CHECK_EQ("descriptors", after.fds, before.fds);
 	CHECK_EQ("threads", after.threads, before.threads);
+#ifdef __SANITIZE_ADDRESS__ /* its quarantine keeps what is freed: memory cannot be compared */
+	return;
+#endif
 	check(after.maps <= before.maps + 2, "mappings", after.maps, before.maps);
 	check(after.rss_kb <= before.rss_kb + 2048, "resident KB", after.rss_kb, before.rss_kb);
 }
