@@ -108,13 +108,14 @@ rm -f "$LOGS"/*.stats
 wanted "$@" | tr '\n' '\0' |
 	xargs -0 -P "${JOBS:-2}" -I{} env KUT_ENTRY={} "$0" "$dir" | tee "$table"
 
-# the emulator's walks of the guest's tables for data, over all entries
+# Sum over all entries of a counter of ANYKVM_STATS' files; "unknown" if none of them has it.
 walks() {
-	cat "$LOGS"/*.stats 2>/dev/null | awk -v n="$1" '$1 == n { s += $2 } END { print s + 0 }'
+	cat "$LOGS"/*.stats 2>/dev/null | tr -d '",:' |
+		awk -v n="$1" '$1 == n { s += $2; k++ } END { print k ? s + 0 : "unknown" }'
 }
 if ls "$LOGS"/*.stats >/dev/null 2>&1; then
-	echo "emulator's walks for data: $(walks emul_walk_data), to prove: $(walks emul_walk_prove)" \
-		"(ANYKVM_GPA=${ANYKVM_GPA:-on})"
+	echo "emulator's walks for data: $(walks emul_walk_data), to prove: $(walks emul_walk_prove)," \
+		"emulated: $(walks insn_emulation) (ANYKVM_GPA=${ANYKVM_GPA:-on})"
 fi
 passed=$(grep -cE '^[^ ]+ +pass ' "$table" || true)
 skipped=$(grep -cE '^[^ ]+ +skip ' "$table" || true)
