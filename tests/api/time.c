@@ -75,11 +75,11 @@ static uint64_t run_delay(void)
 	return delay;
 }
 
-static volatile int stop;
+static int stop; /* atomic */
 
 static void *spin(void *arg)
 {
-	while (!stop)
+	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED))
 		;
 	return arg;
 }
@@ -103,7 +103,7 @@ static uint64_t be_robbed(void)
 	pthread_create(&thread, NULL, spin, NULL);
 	while (run_delay() - before < ENOUGH && __rdtsc() - start < 1ull << 35)
 		sched_yield();
-	stop = 1;
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
 	return run_delay() - before;
 }
