@@ -132,6 +132,7 @@ enum stop exec_ins(struct cpu *cpu, const struct insn *i, struct env *e)
 	struct io_string s = io_start(cpu, i, 0, GPR_RDI);
 	u8 data[BATCH_BYTES];
 	struct pio io = {.port = cpu->regs[GPR_RDX], .size = s.n, .in = true, .data = data};
+	enum stop stop;
 	u64 ea;
 
 	TRY(check_port(cpu, e, io.port, io.size));
@@ -140,13 +141,18 @@ enum stop exec_ins(struct cpu *cpu, const struct insn *i, struct env *e)
 	io.count = batch_of(cpu, cpu->ea_base[SEG_ES], s.ea, s.n, s.count);
 	ea = s.step < 0 ? s.ea - (io.count - 1) * s.n : s.ea;
 	TRY(env_prove(e, SEG_ES, ea, io.count * s.n, MMU_W));
+	TRY(env_check_ac(e, SEG_ES, ea, s.n, s.n)); /* what the batch's write is not to ask again */
 	TRY(env_pio(e, &io));
 	ea = s.ea;
 	if (s.step < 0) { /* the last element lies lowest; one write, as upwards (C37) */
 		reverse(data, io.count, s.n);
 		ea -= (io.count - 1) * s.n;
 	}
-	TRY(env_write(e, SEG_ES, ea, io.count * s.n, data));
+	e->no_ac = true;
+	stop = env_write(e, SEG_ES, ea, io.count * s.n, data);
+	e->no_ac = false;
+	if (stop != STOP_OK)
+		return stop;
 	io_commit(cpu, i, &s, GPR_RDI, io.count);
 	return STOP_OK;
 }

@@ -83,7 +83,7 @@ static void random_registers(struct gen *g, struct kvm_regs *r)
 		r->rflags |= EFL_DF;
 	if (gen_one_in(g, 12))
 		r->rflags |= EFL_AC;
-	r->rip = CODE;
+	r->rip = CODE_LINEAR;
 }
 
 static void random_fpu(struct gen *g, u8 fx[512])
@@ -153,13 +153,14 @@ static void make_sequence(struct start *s, u64 number)
 
 /*
  * A guest that can tell the prefix from the NOP in its place: it sets TF and steps through it,
- * or reads its own code.
+ * reads its own code, or jumps into it.
  */
 static bool sees_prefix(const struct start *s)
 {
 	for (unsigned int k = 0; k < s->n; k++)
 		if (insn_op(&s->insn[k]) == OP_POPF || insn_op(&s->insn[k]) == OP_IRET ||
-			s->insn[k].rm == GPR_RIP)
+			s->insn[k].rm == GPR_RIP ||
+			insn_row(&s->insn[k])->opnd[0].kind == OPND_J)
 			return true;
 	return false;
 }

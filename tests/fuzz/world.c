@@ -63,7 +63,7 @@ static void put64(struct world *w, u64 at, u64 v)
 	memcpy(w->ram + at, &v, 8);
 }
 
-/* Low memory is mapped for code and tables; LINEAR's page table is at 0x5000. */
+/* Low memory is mapped for the processor's tables; LINEAR's page table is at 0x5000. */
 static void make_tables(struct world *w)
 {
 	put64(w, PML4, 0x2000 | 7);
@@ -76,7 +76,10 @@ static void make_tables(struct world *w)
 	put64(w, 0x6000 + 8 * (TSS >> 12), TSS | 3 | NX);
 	put64(w, 0x6000 + 8 * (TRAPS >> 12), TRAPS | 1);
 	put64(w, 0x6000 + 8 * ((IST - 1) >> 12), (IST - 0x1000) | 3 | NX);
-	put64(w, 0x6000 + 8 * (CODE >> 12), CODE | 5);
+	put64(w, PML4 + 8 * (CODE_LINEAR >> 39 & 511), 0x11000 | 7);
+	put64(w, 0x11000 + 8 * (CODE_LINEAR >> 30 & 511), 0x12000 | 7);
+	put64(w, 0x12000 + 8 * (CODE_LINEAR >> 21 & 511), 0x13000 | 7);
+	put64(w, 0x13000 + 8 * (CODE_LINEAR >> 12 & 511), CODE | 5);
 	put64(w, GDT + 0x08, 0x00af9b000000ffff); /* kernel code, data; user data, code */
 	put64(w, GDT + 0x10, 0x00cf93000000ffff);
 	put64(w, GDT + 0x18, 0x00cff3000000ffff);

@@ -16,6 +16,10 @@ GUEST(single, "mov $0x100000, %esi; mov $5, %ecx; rep outsb; hlt")
 GUEST(backward, "std; mov $0x100fff, %esi; mov $2000, %ecx; rep outsb; hlt")
 GUEST(forward, "mov $0x100123, %esi; mov $5000, %ecx; rep outsb; hlt")
 GUEST(faulting, "mov $" RN "+0xffe, %esi; mov $5, %ecx; rep outsb; hlt")
+/* user pages: RAM at 0x40024000; the HLT is #GP there */
+GUEST(ins_bytes, "mov $0x40024001, %edi; mov $8, %ecx; rep insb; hlt")
+GUEST(ins_words, "mov $0x40024001, %edi; mov $4, %ecx; rep insw; hlt")
+GUEST(ins_aligned, "mov $0x40024002, %edi; mov $4, %ecx; rep insw; hlt")
 GUEST(popf_tf, "mov $" M "+0x100, %esp; popf; nop; hlt")
 GUEST(forced, "mov $5, %eax; ud2; .ascii \"kvm\"; add %eax, %eax; ud2; .ascii \"kvm\"; mov " M ", %ecx; "
 	      "ud2; .ascii \"kvm\"; add %eax, " R "; ud2; .ascii \"kvm\"; push %rax; hlt")
@@ -174,6 +178,33 @@ static void outs_faults_at_the_boundary(void **state)
 	seed_destroy(s);
 }
 
+/* ---- INS and #AC: alignment is the element's, and is looked at before the port is read (rule 14) */
+
+static void ins_as_user(const u8 *code, size_t n, const char *events)
+{
+	for (enum emul_gpa_mode mode = EMUL_GPA_OFF; mode <= EMUL_GPA_VERIFY; mode++) {
+		struct seed *s = seed_create(mode, false);
+
+		seed_load(s, code, n, 64);
+		s->g->cpu.cr0 |= CR0_AM;
+		s->g->cpu.seg[SEG_CS].attr |= 3 << 5;
+		s->g->cpu.seg[SEG_SS].attr |= 3 << 5;
+		cpu_set_eflags(&s->g->cpu, EFL_ONE | EFL_AC | 3 << 12);
+		assert_int_equal(s->g->cpu.cpl, 3);
+		seed_run(s);
+		assert_string_equal(s->events, events);
+		seed_destroy(s);
+	}
+}
+
+static void ins_alignment(void **state)
+{
+	(void)state;
+	ins_as_user(ins_bytes_code, ins_bytes_end - ins_bytes_code, "IN1x8 #13");
+	ins_as_user(ins_words_code, ins_words_end - ins_words_code, "#17");
+	ins_as_user(ins_aligned_code, ins_aligned_end - ins_aligned_code, "IN2x4 #13");
+}
+
 /* ---- TF */
 
 /* POPF sets TF: the trap is behind the next instruction, wherever the flags came from. */
@@ -268,6 +299,7 @@ int main(void)
 		cmocka_unit_test(outs_backward),
 		cmocka_unit_test(outs_interrupted),
 		cmocka_unit_test(outs_faults_at_the_boundary),
+		cmocka_unit_test(ins_alignment),
 		cmocka_unit_test(popf_from_a_device),
 		cmocka_unit_test(force),
 		cmocka_unit_test(force_undefined),
