@@ -44,5 +44,6 @@ row "  for proving ahead" value emul_walk_prove
 row "  for system accesses" value emul_walk_system
 row "  for fetch" value emul_walk_fetch
 row "processor's page walks: data" value cpu_walk
+row "  per million instructions" rate
 row "processor's page walks: system" value cpu_walk_system
 row "processor's page walks: fetch" value cpu_fetch_walk

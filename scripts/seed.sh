@@ -27,12 +27,6 @@ echo "$cases" | awk 'NR == FNR {if (!/^#/) kvm[$1] = sprintf("%8s %8s", $2, $3);
 echo
 . scripts/stress.sh
 echo
-# rate RUN: the processor's walks for data, per million instructions: the work of a run varies
-rate() {
-	w=$(stat $1 cpu_walk) && n=$(stat $1 cpu_insns) || exit 1
-	echo "$w $n" | awk '{printf "%.0f", $1 / $2 * 1e6}'
-}
-
 # linux NAME RUN KVM-OFF KVM-ON
 linux() {
 	on=$(stat $2-on emul_walk_data)

@@ -2,7 +2,7 @@
 # The boots of the demo and of the seed's table, for scripts that set build=BUILD-DIR and then
 # source this file: Debian's kernel four times, with MMIO and with x2APIC interrupts, with the
 # exit-time emulator's proved translations off and on, stressapptest in each guest.
-# Afterwards stat and walks give the figures of a run: nox2apic-off, nox2apic-on, ...
+# Afterwards stat, walks and rate give the figures of a run: nox2apic-off, nox2apic-on, ...
 secs=${STRESS_SECS:-20}
 dir=$build/demo
 scripts/packages.sh gcc make binutils libc6-dev cpio
@@ -52,4 +52,10 @@ walks() {
 		sum=$((sum + n))
 	done
 	echo $sum
+}
+
+# rate RUN: the processor's walks for data, per million instructions: the work of a run varies
+rate() {
+	count=$(stat "$1" cpu_walk) && insns=$(stat "$1" cpu_insns) || exit 1
+	echo "$count $insns" | awk '{printf "%.1f", $1 / $2 * 1e6}'
 }
