@@ -17,6 +17,8 @@ static const struct {
 	{OP_SYSENTER, "enters the host's kernel"},
 	{OP_CPUID, "answers are the VMM's, not the host's"},
 	{OP_XGETBV, "XCR0 is the VMM's"},
+	{OP_RDPKRU, "PKRU guards the reference's own memory"},
+	{OP_WRPKRU, "PKRU guards the reference's own memory"},
 	{OP_RDTSC, "not deterministic"},
 	{OP_RDTSCP, "not deterministic"},
 	{OP_RDPMC, "not deterministic"},
