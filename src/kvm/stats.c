@@ -214,7 +214,7 @@ static void print_rows(FILE *f, const struct row *r, size_t n, const u64 *data)
 
 static void print_vm(FILE *f, struct vm *vm)
 {
-	u64 sum[MAX_WORDS] = {0}, one[MAX_WORDS];
+	u64 sum[MAX_WORDS] = {0}, one[MAX_WORDS] = {0}; /* vcpu_data leaves histograms */
 	struct vcpu *v;
 	u32 vcpus = 0;
 

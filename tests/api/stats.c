@@ -203,6 +203,7 @@ static void test_file(bool closes)
 	CHECK_EQ("file: mmio_exits", file_value(path, "mmio_exits"), 2);
 	CHECK_EQ("file: io_exits", file_value(path, "io_exits"), 2);
 	CHECK_EQ("file: remote_tlb_flush", file_value(path, "remote_tlb_flush"), 0);
+	CHECK_EQ("file: halt_wait_hist", file_value(path, "halt_wait_hist"), 0);
 	CHECK_EQ("file: none", file_value(path, "nonsense"), -1);
 	unlink(path);
 }
