@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 # make seed: the walks of the guest's page tables that emulation costs, with the proved
 # translations off and on, the processor's own walks beside them, and what KVM needs: the
-# seed's T cases, then Linux with stressapptest. Fails if with `on` a data operand was walked.
+# seed's T cases, then Linux with stressapptest under our VMM and under Debian's QEMU. Fails if with
+# `on` a data operand was walked.
 # Usage: seed.sh BUILD-DIR
 set -e
 build=$1
@@ -46,6 +47,8 @@ printf '%-30s %19s %21s %19s\n' "" "emulator's" "processor's" "KVM 6.1, measured
 printf '%-30s %9s %9s %10s %10s %9s %9s\n' "Linux, stressapptest ${secs} s" off on off on off on
 linux "x2APIC" x2apic 1085 0
 linux "xAPIC" nox2apic 6764 0
+echo
+. scripts/seed_qemu.sh
 echo
 echo "The thread's figures, 2017: kvm-unit-tests 10419 before, 1259 after; Ubuntu with"
 echo "stressapptest 20 s and shutdown 243365 before, 1221 after. The same unit tests on KVM 6.1:"

@@ -6,6 +6,8 @@
  *
  *	test=disk	the disk only	test=net	the network only	(both without)
  *	test=none	neither
+ *	test=ide	reads /dev/sda and writes it back inverted
+ *	test=count	see test_count(); count=N
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -24,20 +26,34 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #define ECHO_HOST "10.0.2.100" /* guestfwd of the test script */
 #define ECHO_PORT 7
 #define MAX_IN	  (8u << 20)
 
-static uint8_t in[MAX_IN], back[MAX_IN];
+static uint8_t in[MAX_IN] __attribute__((aligned(4096))), back[MAX_IN] __attribute__((aligned(4096)));
 static char cmdline[4096];
+
+/* What follows `key` on the kernel's command line, or NULL. */
+static const char *option(const char *key)
+{
+	const char *p = strstr(cmdline, key);
+
+	return p ? p + strlen(key) : NULL;
+}
+
+static bool asked_for(const char *what)
+{
+	const char *p = option("test=");
+
+	return p && !strncmp(p, what, strlen(what));
+}
 
 static bool asked(const char *what)
 {
-	const char *p = strstr(cmdline, "test=");
-
-	return !p || !strncmp(p + 5, what, strlen(what));
+	return !option("test=") || asked_for(what);
 }
 
 static void setup(void)
@@ -60,9 +76,22 @@ static void setup(void)
 	close(fd);
 }
 
+/* As modprobe does: "libata.dma=0" of the command line is "dma=0" for /lib/libata.ko. */
+static const char *parameters(const char *file, char buf[64])
+{
+	char key[64];
+	const char *p;
+
+	snprintf(key, sizeof(key), " %.50s", strrchr(file, '/') + 1);
+	key[strlen(key) - 2] = 0; /* the dot stays */
+	p = option(key);
+	snprintf(buf, 64, "%.*s", p ? (int)strcspn(p, " \n") : 0, p ? p : "");
+	return buf;
+}
+
 static void load_modules(void)
 {
-	char line[256];
+	char line[256], buf[64];
 	FILE *f = fopen("/modules", "r");
 
 	while (f && fgets(line, sizeof(line), f)) {
@@ -70,7 +99,7 @@ static void load_modules(void)
 
 		line[strcspn(line, "\n")] = 0;
 		fd = open(line, O_RDONLY | O_CLOEXEC);
-		if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST))
+		if (fd < 0 || (syscall(SYS_finit_module, fd, parameters(line, buf), 0) && errno != EEXIST))
 			printf("CLIENT module %s: %s\n", line, strerror(errno));
 		close(fd);
 	}
@@ -124,6 +153,24 @@ static void test_disk(void)
 	ok = ok && mount_disk() && read_file("/mnt/out", back) == n && !memcmp(in, back, n);
 	umount("/mnt");
 	printf("CLIENT disk %s, %zu bytes\n", ok ? "ok" : "FAILED", n);
+}
+
+/* Bypasses the page cache: each byte crosses the port. */
+static void test_ide(void)
+{
+	ssize_t n = -1;
+	bool ok;
+	int fd = -1;
+
+	for (int i = 0; i < 100 && (fd = open("/dev/sda", O_RDWR | O_DIRECT)) < 0; i++)
+		usleep(100000);
+	n = read(fd, in, MAX_IN);
+	for (ssize_t i = 0; i < n; i++)
+		in[i] = ~in[i];
+	ok = n > 0 && pwrite(fd, in, n, 0) == n && !fsync(fd);
+	ok = ok && pread(fd, back, n, 0) == n && !memcmp(in, back, n);
+	printf("CLIENT ide %s, %zd bytes\n", ok ? "ok" : "FAILED", n);
+	close(fd);
 }
 
 static void set_address(int s, unsigned long what, const char *ip)
@@ -197,6 +244,86 @@ static void test_net(void)
 	close(s);
 }
 
+/* ---- test=count: a guest that is saved, moved and killed while it counts */
+
+/* Some milliseconds in registers of every kind; the same for the same n. */
+static double work(unsigned int n)
+{
+	long double x = n;
+	double y = n, z = 1;
+	uint64_t h = n;
+
+	for (int i = 1; i < 20000; i++) {
+		x = x * 0.999L + i;
+		y = y * 0.5 + z / i;
+		z += y * 1e-3;
+		h = (h ^ i) * 0x9e3779b97f4a7c15u;
+	}
+	return (double)x + y + z + (double)(h >> 12);
+}
+
+/* The other processor's part: answers each number with its work. */
+static void answer(int from, int to)
+{
+	unsigned int n;
+
+	while (read(from, &n, sizeof(n)) == sizeof(n)) {
+		double d = work(n);
+
+		if (write(to, &d, sizeof(d)) != sizeof(d))
+			break;
+	}
+	_exit(0);
+}
+
+static void step(unsigned int n, int to, int from, FILE *file)
+{
+	static struct timespec last;
+	struct timespec now;
+	double d = 0, own;
+
+	if (write(to, &n, sizeof(n)) != sizeof(n))
+		perror("write");
+	own = work(n);
+	if (read(from, &d, sizeof(d)) != sizeof(d) || d != own)
+		printf("CLIENT work FAILED at %u\n", n);
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (now.tv_sec < last.tv_sec || (now.tv_sec == last.tv_sec && now.tv_nsec < last.tv_nsec))
+		printf("CLIENT time FAILED at %u\n", n);
+	last = now;
+	if (n > 1000 && memcmp(in + n % 1000 * 4096, &(unsigned int){n - 1000}, sizeof(n)))
+		printf("CLIENT memory FAILED at %u\n", n);
+	memcpy(in + n % 1000 * 4096, &n, sizeof(n));
+	fprintf(file, "%u\n", n);
+	if (n % 8 == 0 && (fflush(file) || fsync(fileno(file))))
+		perror("/mnt/count");
+	printf("COUNT %u\n", n);
+	usleep(1000);
+}
+
+/*
+ * Counts to N on the console and in the disk's file; two processes must agree about each number's
+ * work. The file goes on where an earlier run, which was killed, has left it.
+ */
+static void test_count(void)
+{
+	unsigned int first = 1, n = option("count=") ? atoi(option("count=")) : 100;
+	int to[2], from[2];
+	FILE *f;
+
+	if (!mount_disk() || !(f = fopen("/mnt/count", "a+")) || pipe(to) || pipe(from))
+		return;
+	while (fscanf(f, "%u\n", &first) == 1)
+		first++;
+	if (!fork())
+		answer(to[0], from[1]);
+	for (unsigned int i = first; i <= n; i++)
+		step(i, to[1], from[0], f);
+	fclose(f);
+	umount("/mnt");
+	printf("CLIENT count done, %u\n", n);
+}
+
 int main(void)
 {
 	setup();
@@ -206,6 +333,10 @@ int main(void)
 		test_disk();
 	if (asked("net"))
 		test_net();
+	if (asked_for("ide"))
+		test_ide();
+	if (asked_for("count"))
+		test_count();
 	printf("CLIENT done\n");
 	sync();
 	reboot(RB_POWER_OFF);

@@ -11,7 +11,7 @@ PATH=$PATH:/usr/sbin:/sbin
 depmod -b "$dir/x" "$kver"
 mkdir -p "$root/lib" "$root/dev"
 cp "$init" "$root/init"
-for m in virtio_pci virtio_mmio virtio_blk virtio_net crc32c_generic crc32c_intel ext4; do
+for m in virtio_pci virtio_mmio virtio_blk virtio_net crc32c_generic crc32c_intel ext4 ata_piix sd_mod; do
 	modprobe -d "$dir/x" -S "$kver" --show-depends "$m" 2>/dev/null || true
 done | awk '$1 == "insmod" && !seen[$2]++ {print $2}' | while read -r file; do
 	cp "$file" "$root/lib/"
