@@ -62,10 +62,15 @@ int lapic_ack(struct lapic *l)
 	return v;
 }
 
+static void kick(struct lapic *l)
+{
+	l->chip->ops->kick(l->chip->vm, l->vcpu);
+}
+
 void lapic_recheck(struct lapic *l)
 {
 	if (irq_pending(l))
-		l->chip->ops->kick(l->chip->vm, l->vcpu);
+		kick(l);
 }
 
 static void write_tpr(struct lapic *l, u32 tpr)
@@ -132,8 +137,8 @@ static void write_lvt(struct lapic *l, u32 offset, u32 v)
 		lapic_timer_write_lvt(l, v);
 	else
 		lapic_set_reg(l, offset, v);
-	if (offset == APIC_LVT0)
-		lapic_recheck(l);
+	if (offset == APIC_LVT0 && lapic_accepts_pic(l)) /* user space's PIC may have something */
+		kick(l);
 }
 
 /* A LAPIC disabled by software keeps its LVT entries masked (SDM 3A 10.4.7.2). */

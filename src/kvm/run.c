@@ -391,6 +391,8 @@ static int leave(struct vcpu *v)
 	case LEAVE_DEBUG:
 		return exit_debug(v);
 	case LEAVE_IRQ_WINDOW:
+		if (v->lapic && !lapic_accepts_pic(v->lapic)) /* its next write asks again */
+			return RUN_ON;
 		v->stats.irq_window_exits++;
 		return exit_with(v, KVM_EXIT_IRQ_WINDOW_OPEN);
 	case LEAVE_TPR:
