@@ -19,3 +19,8 @@ check-clients: $(QEMU_NEEDS)
 
 check-qemu-smoke: $(QEMU_NEEDS)
 	$(Q)TCG=0 tests/clients/qemu.sh $B microvm:on:1:host
+
+# Guests that are watched while they run; each prints the seed that repeats its moments.
+.PHONY: check-migrate
+check-migrate: $(QEMU_NEEDS)
+	$(Q)tests/clients/migrate.sh $B
