@@ -14,10 +14,13 @@ static struct cpuid_entry table[] = {
 	{.leaf = 0xd, .has_subleaf = true, .eax = 7},
 	{.leaf = 0xd, .has_subleaf = true, .subleaf = 1, .eax = 0xf},
 	{.leaf = 0xd, .has_subleaf = true, .subleaf = 2, .eax = 256, .ebx = 576},
+	{.leaf = 0xd, .has_subleaf = true, .subleaf = 9, .eax = 8, .ebx = 1024},
 	{.leaf = 0x80000000, .eax = 0x80000008},
 	{.leaf = 0x80000001, .edx = 1 << 11 | 1 << 20 | 1 << 27 | 1 << 29},
 	{.leaf = 0x80000008, .eax = 46},
 };
+
+#define PKRU_ENTRY 8
 
 static void with_table(void)
 {
@@ -263,6 +266,18 @@ static void cpuid_answers(void **state)
 	cpu->xcr0 = 7;
 	cpu_cpuid(cpu, 0xd, 0, v);
 	assert_int_equal(v[1], 832);
+	cpu->xcr0 = 0x207;
+	cpu_cpuid(cpu, 0xd, 0, v);
+	assert_int_equal(v[1], 1032);
+	cpu_cpuid(cpu, 0xd, 1, v); /* compacted: no gap */
+	assert_int_equal(v[1], 840);
+	table[PKRU_ENTRY].ebx = 0; /* QEMU's on a host without protection keys */
+	cpu_cpuid(cpu, 0xd, 9, v);
+	assert_int_equal(v[0], 8);
+	assert_in_range(v[1], 832, 4088);
+	cpu_cpuid(cpu, 0xd, 0, v);
+	assert_in_range(v[1], 840, 4096);
+	table[PKRU_ENTRY].ebx = 1024;
 	cpu_cpuid(cpu, 0xb, 2, v); /* no such level: the processor's id all the same */
 	assert_int_equal(v[0] | v[1], 0);
 	assert_int_equal(v[2], 2);

@@ -3,6 +3,7 @@
  * CPUID: answers from the table that KVM_SET_CPUID2 gave, with KVM's fallbacks and the bits
  * that follow the processor's state; and features[], which gates instructions.
  */
+#include "cpu/fpu.h"
 #include "cpu/system.h"
 #include "cpu/tb.h"
 
@@ -147,24 +148,6 @@ void cpu_set_features(struct cpu *cpu)
 
 /* ---- the instruction's answer ---- */
 
-/* XSAVE area for the components in `mask` (SDM 1 13.4): offset and size are in leaf D. */
-static u32 xsave_size(const struct cpu *cpu, u64 mask, bool compacted)
-{
-	u32 size = 512 + 64;
-
-	for (unsigned int n = 2; n < 63; n++) {
-		const struct cpuid_entry *c = mask >> n & 1 ? cpuid_find(cpu, 0xd, n) : NULL;
-
-		if (!c || !c->has_subleaf)
-			continue;
-		if (!compacted)
-			size = MAX(size, c->ebx + c->eax);
-		else
-			size = (c->ecx & 2 ? (u32)ALIGN_UP(size, 64) : size) + c->eax;
-	}
-	return size;
-}
-
 static void put_bit(u32 *v, unsigned int bit, bool on)
 {
 	*v = (*v & ~(u32)BIT(bit)) | (u32)on << bit;
@@ -181,16 +164,27 @@ static void leaf1(struct cpu *cpu, u32 out[4])
 		put_bit(&out[EDX], 9, false);
 }
 
+/* Leaf D tells what XSAVE does, whatever a table says: QEMU asks the host where PKRU is. */
+static void leaf_d(struct cpu *cpu, u32 subleaf, u32 out[4])
+{
+	u64 compacted = cpu->xcr0 | cpu->xss | XCOMP_COMPACT;
+
+	if (subleaf == 0)
+		out[EBX] = fpu_xsave_end(cpu, cpu->xcr0, 0);
+	else if (subleaf == 1 && (out[EAX] & 0xa)) /* XSAVEC, XSAVES */
+		out[EBX] = fpu_xsave_end(cpu, cpu->xcr0 | cpu->xss, compacted);
+	else if (subleaf > 1 && out[EAX] && fpu_xsave_size(subleaf))
+		out[EBX] = fpu_xsave_offset(cpu, subleaf, 0);
+}
+
 static void dynamic_bits(struct cpu *cpu, u32 leaf, u32 subleaf, u32 out[4])
 {
 	if (leaf == 1)
 		leaf1(cpu, out);
 	else if (leaf == 7 && subleaf == 0)
 		put_bit(&out[ECX], 4, cpu->cr4 & CR4_PKE);
-	else if (leaf == 0xd && subleaf == 0)
-		out[EBX] = xsave_size(cpu, cpu->xcr0, false);
-	else if (leaf == 0xd && subleaf == 1 && (out[EAX] & 0xa)) /* XSAVEC, XSAVES */
-		out[EBX] = xsave_size(cpu, cpu->xcr0 | cpu->xss, true);
+	else if (leaf == 0xd)
+		leaf_d(cpu, subleaf, out);
 }
 
 static void copy_entry(const struct cpuid_entry *c, u32 out[4])

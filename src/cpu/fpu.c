@@ -7,9 +7,8 @@
 
 #include "cpu/exec.h"
 
+#include <cpuid.h>
 #include <errno.h>
-
-#define PKRU_OFFSET 2688 /* where processors with AVX-512 have it; the guest's CPUID may say otherwise */
 
 /* CPUID leaf D, subleaf n of the guest, or NULL. */
 static const struct cpuid_entry *leaf_d(const struct cpu *cpu, u32 n)
@@ -18,20 +17,6 @@ static const struct cpuid_entry *leaf_d(const struct cpu *cpu, u32 n)
 		if (cpu->cpuid[k].leaf == 0xd && cpu->cpuid[k].subleaf == n)
 			return &cpu->cpuid[k];
 	return NULL;
-}
-
-u64 fpu_xcr0_valid(const struct cpu *cpu)
-{
-	const struct cpuid_entry *c = leaf_d(cpu, 0);
-	u64 valid = XF_X87;
-
-	if (cpu->features[CPUF_SSE])
-		valid |= XF_SSE;
-	if (cpu->features[CPUF_AVX])
-		valid |= XF_AVX;
-	if (cpu->features[CPUF_PKU])
-		valid |= XF_PKRU;
-	return c ? valid & (c->eax | XF_X87) : valid;
 }
 
 static bool all_zero(const u8 *p, size_t n)
@@ -109,6 +94,19 @@ u32 fpu_xsave_size(unsigned int n)
 	return n == 2 ? 256 : n == 9 ? 8 : 0;
 }
 
+/*
+ * The host's, because clients take it from the host's CPUID (QEMU), not from what
+ * KVM_GET_SUPPORTED_CPUID says; behind AVX on a host without protection keys.
+ */
+u32 fpu_pkru_offset(void)
+{
+	u32 size, offset, ecx, edx;
+
+	if (__get_cpuid_count(0xd, 9, &size, &offset, &ecx, &edx) && size == 8)
+		return offset;
+	return XSAVE_EXT + 256;
+}
+
 static u32 standard_offset(const struct cpu *cpu, unsigned int n)
 {
 	const struct cpuid_entry *c = leaf_d(cpu, n);
@@ -118,7 +116,7 @@ static u32 standard_offset(const struct cpu *cpu, unsigned int n)
 	/* a table may say anything: behind AVX and inside the area */
 	if (c && c->ebx >= XSAVE_EXT + 256 && c->ebx <= XSAVE_MAX - 8)
 		return c->ebx;
-	return PKRU_OFFSET;
+	return fpu_pkru_offset();
 }
 
 u32 fpu_xsave_offset(const struct cpu *cpu, unsigned int n, u64 xcomp)
@@ -190,9 +188,8 @@ void fpu_get_vectors(struct cpu *cpu, const u8 *from, unsigned int half, unsigne
 
 /* ---- KVM_GET/SET_XSAVE --------------------------------------------------------------------- */
 
-void fpu_get_xsave(const struct cpu *cpu, void *area4096)
+void fpu_get_xsave(const struct cpu *cpu, void *area4096, u64 valid)
 {
-	u64 valid = fpu_xcr0_valid(cpu);
 	u32 mask = MXCSR_VALID;
 	u8 *area = area4096;
 
@@ -208,13 +205,13 @@ void fpu_get_xsave(const struct cpu *cpu, void *area4096)
 		memcpy(area + fpu_xsave_offset(cpu, 9, 0), &cpu->pkru, 4);
 }
 
-int fpu_set_xsave(struct cpu *cpu, const void *area4096)
+int fpu_set_xsave(struct cpu *cpu, const void *area4096, u64 valid)
 {
 	const u8 *area = area4096;
 	u64 bv;
 
 	memcpy(&bv, area + XSAVE_HEADER, 8);
-	if ((bv & ~fpu_xcr0_valid(cpu)) || !all_zero(area + XSAVE_HEADER + 8, 56))
+	if ((bv & ~valid) || !all_zero(area + XSAVE_HEADER + 8, 56))
 		return -EINVAL;
 	for (unsigned int n = 0; n < 10; n++)
 		fpu_init_component(cpu, n);
@@ -230,6 +227,7 @@ int fpu_set_xsave(struct cpu *cpu, const void *area4096)
 		fpu_get_vectors(cpu, area + XSAVE_EXT, 1, 16);
 	if (bv & XF_PKRU)
 		memcpy(&cpu->pkru, area + fpu_xsave_offset(cpu, 9, 0), 4);
+	cpu_update_paging(cpu, true);
 	return 0;
 }
 

@@ -81,8 +81,6 @@ static inline void fx_set_sw(struct cpu *cpu, u16 v)
 	memcpy(cpu->fpu.fx + FX_SW, &v, 2);
 }
 
-/* Components that this guest may enable in XCR0. */
-u64 fpu_xcr0_valid(const struct cpu *cpu);
 /* Components that are not in their initial state (SDM 1 13.6). */
 u64 fpu_in_use(const struct cpu *cpu);
 
@@ -95,7 +93,9 @@ void fpu_enter_mmx(struct cpu *cpu);
 
 /* Offset of extended component n (>= 2) in an area of this guest; xcomp 0: standard format. */
 u32 fpu_xsave_offset(const struct cpu *cpu, unsigned int n, u64 xcomp);
-/* Bytes of component n (>= 2). */
+/* Where PKRU is in the standard format, unless the guest's CPUID says otherwise. */
+u32 fpu_pkru_offset(void);
+/* Bytes of component n (>= 2), 0 if we do not have it. */
 u32 fpu_xsave_size(unsigned int n);
 /* Bytes of an area that holds the components of mask. */
 u32 fpu_xsave_end(const struct cpu *cpu, u64 mask, u64 xcomp);
@@ -110,12 +110,11 @@ void fpu_put_vectors(const struct cpu *cpu, u8 *to, unsigned int half, unsigned 
 void fpu_get_vectors(struct cpu *cpu, const u8 *from, unsigned int half, unsigned int nr);
 
 /*
- * Whole state as a standard-format XSAVE image of 4096 bytes (KVM_GET/SET_XSAVE), with all
- * components that the guest may enable. fpu_set_xsave: 0, or -EINVAL for a compacted image,
- * reserved header bytes or unknown components, with nothing changed. MXCSR is masked, never
- * believed. The caller calls cpu_update_paging: PKRU may have changed.
+ * Whole state as a standard-format XSAVE image of 4096 bytes (KVM_GET/SET_XSAVE), with the
+ * components of valid. fpu_set_xsave: 0, or -EINVAL for a compacted image, reserved header bytes
+ * or other components, with nothing changed. MXCSR is masked, never believed.
  */
-void fpu_get_xsave(const struct cpu *cpu, void *area4096);
-MUSTCHECK int fpu_set_xsave(struct cpu *cpu, const void *area4096);
+void fpu_get_xsave(const struct cpu *cpu, void *area4096, u64 valid);
+MUSTCHECK int fpu_set_xsave(struct cpu *cpu, const void *area4096, u64 valid);
 
 #endif

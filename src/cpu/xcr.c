@@ -1,19 +1,14 @@
 // SPDX-License-Identifier: MIT
 /* XCR0 and PKRU as registers: XGETBV XSETBV RDPKRU WRPKRU (SDM 1 13.3, SDM 3A 4.6.2). */
+#include "cpu/fpu.h"
 #include "cpu/system.h"
-
-#define XCR0_X87 BIT(0)
-#define XCR0_SSE BIT(1)
-#define XCR0_AVX BIT(2)
-#define XCR0_PKRU BIT(9)
-#define XCR0_OURS (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_PKRU)
 
 /* Components that the guest's CPUID leaf D offers, of those that we have. */
 static u64 xcr0_valid(const struct cpu *cpu)
 {
 	const struct cpuid_entry *c = cpuid_find(cpu, 0xd, 0);
 
-	return c ? (c->eax | (u64)c->edx << 32) & XCR0_OURS : XCR0_X87 | XCR0_SSE;
+	return c ? (c->eax | (u64)c->edx << 32) & XF_ALL : XF_X87 | XF_SSE;
 }
 
 enum stop exec_xgetbv(struct cpu *cpu, const struct insn *i, struct env *e)
@@ -39,9 +34,9 @@ enum stop exec_xsetbv(struct cpu *cpu, const struct insn *i, struct env *e)
 	(void)i, (void)e;
 	if (!(cpu->cr4 & CR4_OSXSAVE))
 		return cpu_ud(cpu);
-	if (cpu->cpl || (u32)cpu->regs[GPR_RCX] || !(v & XCR0_X87) || (v & ~xcr0_valid(cpu)))
+	if (cpu->cpl || (u32)cpu->regs[GPR_RCX] || !(v & XF_X87) || (v & ~xcr0_valid(cpu)))
 		return cpu_gp(cpu, 0);
-	if ((v & XCR0_AVX) && !(v & XCR0_SSE))
+	if ((v & XF_AVX) && !(v & XF_SSE))
 		return cpu_gp(cpu, 0);
 	cpu->xcr0 = v;
 	return STOP_OK;

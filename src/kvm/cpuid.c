@@ -3,6 +3,7 @@
  * The CPU model: what KVM_GET_SUPPORTED_CPUID offers (cpuid.def), and what a client has chosen
  * from it for one vCPU. The CPUID instruction itself is in cpu/.
  */
+#include "cpu/fpu.h"
 #include "kvm/ioctl.h"
 
 #include <cpuid.h>
@@ -13,7 +14,6 @@
 
 #define ENTRIES_MAX 256 /* KVM_MAX_CPUID_ENTRIES */
 #define GUEST_PHYS_BITS 46
-#define XCR0_OFFERED 7 /* x87, SSE, AVX */
 
 enum { EAX, EBX, ECX, EDX };
 enum source { HOST, OURS };
@@ -150,20 +150,29 @@ static void add_basic(struct model *m, const bool *ok)
 	e->ecx = 0;
 }
 
-/* XSAVE, standard format: 512 + 64 bytes, AVX's upper halves at 576 (SDM 1 13.4). */
+static void add_component(struct model *m, unsigned int n, u32 offset)
+{
+	struct kvm_cpuid_entry2 *e = add(m, 0xd, n, true);
+
+	e->eax = fpu_xsave_size(n);
+	e->ebx = offset;
+}
+
+/* XSAVE, standard format: legacy area and header, AVX's upper halves, PKRU (SDM 1 13.4). */
 static void add_xsave(struct model *m, const bool *ok)
 {
 	u32 xcr0 = supported_xcr0();
 	struct kvm_cpuid_entry2 *e = add(m, 0xd, 0, true);
 
 	e->eax = xcr0;
-	e->ebx = e->ecx = xcr0 & 4 ? 832 : 576;
+	e->ebx = XSAVE_EXT; /* of XCR0 as it is at reset */
+	e->ecx = xcr0 & XF_PKRU ? fpu_pkru_offset() + fpu_xsave_size(9) :
+		 xcr0 & XF_AVX	? XSAVE_EXT + fpu_xsave_size(2) : XSAVE_EXT;
 	add_features(m, ok, 0xd, 1, true);
-	if (!(xcr0 & 4))
-		return;
-	e = add(m, 0xd, 2, true);
-	e->eax = 256;
-	e->ebx = 576;
+	if (xcr0 & XF_AVX)
+		add_component(m, 2, XSAVE_EXT);
+	if (xcr0 & XF_PKRU)
+		add_component(m, 9, fpu_pkru_offset());
 }
 
 static void add_hypervisor(struct model *m, const bool *ok)
@@ -213,16 +222,22 @@ static void build(struct model *m)
 	add_extended(m, ok);
 }
 
+/* The host runs SSE and AVX; PKRU is the MMU's. */
 u64 supported_xcr0(void)
 {
-	struct kvm_cpuid_entry2 e;
+	struct kvm_cpuid_entry2 host;
+	u64 xcr0 = XF_X87 | XF_SSE;
 	bool ok[NR_CPUF];
+	u32 leaf1;
 
 	find_implemented(ok);
-	if (!(bits_of(ok, 1, 0, ECX) & BIT(26)))
-		return 1;
-	host_leaf(0xd, 0, &e);
-	return e.eax & (bits_of(ok, 1, 0, ECX) & BIT(28) ? XCR0_OFFERED : 3);
+	leaf1 = bits_of(ok, 1, 0, ECX);
+	if (!(leaf1 & BIT(26)))
+		return XF_X87;
+	host_leaf(0xd, 0, &host);
+	if (leaf1 & BIT(28))
+		xcr0 |= XF_AVX;
+	return (xcr0 & host.eax) | (bits_of(ok, 7, 0, ECX) & BIT(3) ? XF_PKRU : 0);
 }
 
 /* ---- ioctls */

@@ -69,6 +69,86 @@ static void test_cr4(void)
 	machine_close(&m);
 }
 
+/* ---- what the MMU does itself: LA57, protection keys, UMIP, whatever the host has */
+
+#define LEAF7_ECX (1u << 2 | 1u << 3 | 1u << 16) /* UMIP, PKU, LA57 */
+#define OSPKE	  (1u << 4)
+#define PKRU	  0x200ull /* XSAVE's component 9 */
+#define CR4_PKE	  (1ull << 22)
+#define RDPKRU	  0x66, 0x31, 0xc9, 0x0f, 0x01, 0xee /* xor %ecx,%ecx; rdpkru */
+#define BV	  64 /* XSTATE_BV, the area taken as 8-byte words */
+
+static long set_xcr0(struct machine *m, uint64_t v)
+{
+	struct kvm_xcrs x = {.nr_xcrs = 1, .xcrs[0].value = v};
+
+	return api->ioctl(m->vcpu, KVM_SET_XCRS, &x) < 0 ? -errno : 0;
+}
+
+static uint32_t guest_pkru(struct machine *m)
+{
+	jump(m, CODE);
+	RUN_TO_HLT(m, "RDPKRU", CODE + 7);
+	return regs_of(m).rax;
+}
+
+static void test_xsave_pkru(struct machine *m, uint32_t offset)
+{
+	uint64_t area[512], area2[512];
+	uint32_t *at = (uint32_t *)((char *)area + offset);
+
+	CHECK_EQ("GET_XSAVE", api->ioctl(m->vcpu, KVM_GET_XSAVE, area), 0);
+	CHECK_EQ("XSTATE_BV", area[BV] & PKRU, PKRU);
+	CHECK_EQ("PKRU at reset", *at, 0);
+	*at = 0x55555554;
+	CHECK_EQ("SET_XSAVE", api->ioctl(m->vcpu, KVM_SET_XSAVE, area), 0);
+	CHECK_EQ("guest's PKRU", guest_pkru(m), 0x55555554);
+	*at = 0;
+	CHECK_EQ("GET_XSAVE2", api->ioctl(m->vcpu, KVM_GET_XSAVE2, area2), 0);
+	CHECK_EQ("GET_XSAVE again", api->ioctl(m->vcpu, KVM_GET_XSAVE, area), 0);
+	CHECK_EQ("read back", *at, 0x55555554);
+	CHECK_EQ("both the same", memcmp(area, area2, sizeof(area)), 0);
+	area[BV] &= ~PKRU;
+	CHECK_EQ("SET_XSAVE without it", api->ioctl(m->vcpu, KVM_SET_XSAVE, area), 0);
+	CHECK_EQ("its initial state", guest_pkru(m), 0);
+}
+
+static void test_system_features(void)
+{
+	struct kvm_cpuid2 *c = supported_cpuid(), *now;
+	struct kvm_cpuid_entry2 *pkru = cpuid_leaf(c, 0xd, 9);
+	struct kvm_sregs s;
+	struct machine m;
+
+	CHECK_EQ("LA57, PKU, UMIP", cpuid_leaf(c, 7, 0)->ecx & LEAF7_ECX, LEAF7_ECX);
+	CHECK_EQ("leaf D: PKRU", cpuid_leaf(c, 0xd, 0)->eax & PKRU, PKRU);
+	CHECK_EQ("leaf D.9", !pkru, 0);
+	CHECK_EQ("leaf D.9: size", pkru->eax, 8);
+	CHECK_EQ("leaf D: largest area", cpuid_leaf(c, 0xd, 0)->ecx, pkru->ebx + 8);
+	machine_open(&m, GUEST(RDPKRU, HLT));
+	CHECK_EQ("set", set_cpuid(&m, c), 0);
+	CHECK_EQ("XCR0 with PKRU", set_xcr0(&m, PKRU | 3), 0);
+	CHECK_EQ("XCR0 with what is not there", set_xcr0(&m, 0x403), -EINVAL);
+	s = sregs_of(&m);
+	s.cr4 |= CR4_PKE;
+	set_sregs(&m, &s);
+	now = cpuid_of(&m);
+	CHECK_EQ("OSPKE", cpuid_leaf(now, 7, 0)->ecx & OSPKE, OSPKE);
+	CHECK_EQ("leaf D: area", cpuid_leaf(now, 0xd, 0)->ebx, pkru->ebx + 8);
+	free(now);
+	test_xsave_pkru(&m, pkru->ebx);
+	machine_close(&m);
+	/* QEMU copies the place from the host's CPUID: nothing, if the host has no such keys */
+	pkru->ebx = 0;
+	machine_open(&m, GUEST(HLT));
+	CHECK_EQ("set without a place", set_cpuid(&m, c), 0);
+	now = cpuid_of(&m);
+	CHECK_EQ("the guest sees where it is", cpuid_leaf(now, 0xd, 9)->ebx >= 832, 1);
+	free(now);
+	free(c);
+	machine_close(&m);
+}
+
 #define MONITOR	     0x0f, 0x01, 0xc8
 #define MWAIT	     0x0f, 0x01, 0xc9
 #define CPUID_SSE3   1u
@@ -207,6 +287,8 @@ int main(int argc, char **argv)
 	sys = must(api->open("/dev/kvm", O_RDWR | O_CLOEXEC), "open /dev/kvm");
 	test_runtime_bits();
 	test_cr4();
+	if (!api_is_device())
+		test_system_features();
 	test_mwait();
 	test_platform_info();
 	test_pv();

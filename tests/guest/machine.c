@@ -258,9 +258,6 @@ static void vcpu_start(struct vcpu *v)
 		machine_stop(v->m, "SET_SREGS: %s", strerror(errno));
 }
 
-/* System features that need no host: the model leaves some of them out, guests test all. */
-#define LEAF7_ECX (1u << 2 | 1u << 3 | 1u << 16) /* UMIP, PKU, LA57 */
-
 static void set_cpuid(struct vcpu *v)
 {
 	struct {
@@ -273,8 +270,6 @@ static void set_cpuid(struct vcpu *v)
 	for (uint32_t k = 0; k < c.h.nent; k++) {
 		if (c.e[k].function == 1)
 			c.e[k].ebx = (c.e[k].ebx & 0xff00) | v->id << 24 | CPUS_MAX << 16;
-		if (c.e[k].function == 7 && c.e[k].index == 0 && !v->m->on_device)
-			c.e[k].ecx |= LEAF7_ECX;
 		if (c.e[k].function == 0xb)
 			c.e[k].edx = v->id;
 	}

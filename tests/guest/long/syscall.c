@@ -265,7 +265,7 @@ struct xsave {
 	u8 legacy[512];
 	u64 bv, comp, zero[6];
 	u8 avx[256];
-	u8 more[256];
+	u8 more[4096 - 832];
 } __attribute__((aligned(64)));
 
 static struct xsave area, other;
@@ -410,6 +410,100 @@ static void test_xsavec(void)
 	want_error("FXRSTOR, MXCSR reserved bits", GP, 0);
 }
 
+#define PKRU	 0x200 /* component 9 */
+#define PKRU_VAL 0x55555554u
+
+static void xsave(u32 mask)
+{
+	asm volatile("xsave %0" : "+m"(other) : "a"(mask), "d"(0) : "memory");
+}
+
+static void xrstor(u32 mask)
+{
+	asm volatile("xrstor %0" ::"m"(other), "a"(mask), "d"(0) : "memory");
+}
+
+static u32 rdpkru(void)
+{
+	u32 v;
+
+	asm volatile("rdpkru" : "=a"(v) : "c"(0) : "rdx", "memory");
+	return v;
+}
+
+static void wrpkru(u32 v)
+{
+	asm volatile("wrpkru" ::"a"(v), "c"(0), "d"(0) : "memory");
+}
+
+/* Where CPUID says that PKRU is, in either format (SDM 1 13.4.2, 13.4.3). */
+static void test_pkru_places(u32 offset)
+{
+	u8 *bytes = (u8 *)&other;
+
+	memset(&other, 0xee, sizeof(other));
+	memset(&other.bv, 0, 64);
+	xsave(PKRU);
+	check("XSTATE_BV", other.bv, PKRU);
+	check("in its place", VAR(u32, bytes + offset), PKRU_VAL);
+	check("the rest of it is 0", VAR(u32, bytes + offset + 4), 0);
+	check("nothing before it", VAR(u64, bytes + 832 - 8), 0xeeeeeeeeeeeeeeee);
+	check("nothing behind it", VAR(u64, bytes + offset + 8), 0xeeeeeeeeeeeeeeee);
+	if (!cpu_has(0xd, 1, EAX, 1))
+		return;
+	asm volatile("xsavec %0" : "+m"(other) : "a"(PKRU), "d"(0) : "memory");
+	check("XSAVEC: alone it comes first", VAR(u32, other.avx), PKRU_VAL);
+	wrpkru(0);
+	xrstor(PKRU);
+	check("XRSTOR of the compacted format", rdpkru(), PKRU_VAL);
+	asm volatile("xsavec %0" : "+m"(other) : "a"(PKRU | 4), "d"(0) : "memory");
+	check("XSAVEC: behind AVX", VAR(u32, other.more), PKRU_VAL);
+	memset(&other, 0, sizeof(other));
+}
+
+static void test_xsave_pkru(void)
+{
+	u32 v[4], offset;
+
+	test_begin("XSAVE, XRSTOR of PKRU");
+	cpuid(0xd, 9, v);
+	offset = v[EBX];
+	check("CPUID: size", v[EAX], 8);
+	check("CPUID: offset", offset >= 832 && offset <= sizeof(other) - 16, 1);
+	write_cr4(read_cr4() | CR4_PKE);
+	check("OSPKE", cpu_has(7, 0, ECX, 4), 1);
+	xsetbv(7 | PKRU);
+	cpuid(0xd, 0, v);
+	check("CPUID: area", v[EBX], offset + 8);
+	check("CPUID: largest area", v[ECX], offset + 8);
+	wrpkru(PKRU_VAL);
+	test_pkru_places(offset);
+	xsave(PKRU);
+	wrpkru(0);
+	xrstor(PKRU);
+	check("XRSTOR", rdpkru(), PKRU_VAL);
+	map(NONCANON / 2, SCRATCH, 1, P | W | U | PKEY(1));
+	VAR(u32, (u8 *)&other + offset) = 4; /* AD of key 1 */
+	wrpkru(0);
+	TRY("movl (%0), %%ebx", "S"(NONCANON / 2));
+	want_none("key 1, PKRU 0");
+	xrstor(PKRU);
+	TRY("movl (%0), %%ebx", "S"(NONCANON / 2));
+	want_pf("key 1 by XRSTOR", E_P | E_K, NONCANON / 2);
+	other.bv = 0;
+	xrstor(PKRU);
+	check("bit clear in XSTATE_BV: initial", rdpkru(), 0);
+	TRY("movl (%0), %%ebx", "S"(NONCANON / 2));
+	want_none("and with it the page's rights");
+	xsetbv(7);
+	wrpkru(PKRU_VAL);
+	other.bv = 0;
+	xsave(PKRU);
+	check("not in XCR0: not saved", other.bv, 0);
+	wrpkru(0);
+	write_cr4(read_cr4() & ~CR4_PKE);
+}
+
 void guest_main(void)
 {
 	traps_init();
@@ -425,6 +519,8 @@ void guest_main(void)
 		if (cpu_has(0xd, 0, EAX, 2)) {
 			test_xsave();
 			test_xsavec();
+			if (cpu_has(0xd, 0, EAX, 9))
+				test_xsave_pkru();
 		}
 	}
 }
