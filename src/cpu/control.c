@@ -292,7 +292,7 @@ enum stop exec_invpcid(struct cpu *cpu, const struct insn *i, struct env *e)
 	TRY(env_read(e, i->seg, insn_ea(cpu, i), 16, desc));
 	if (type > 3 || desc[0] >> 12 || (type < 2 && !pcide && desc[0]))
 		return cpu_gp(cpu, 0);
-	if (type == 0 && !mmu_canonical(&cpu->mmu.paging, gva(desc[1])))
+	if (type == 0 && !cpu_canonical_base(cpu, desc[1]))
 		return cpu_gp(cpu, 0);
 	if (type == 0)
 		mmu_flush_page(&cpu->mmu, gva(desc[1]));

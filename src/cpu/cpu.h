@@ -270,6 +270,11 @@ void cpu_reset(struct cpu *cpu, bool init); /* RESET, or INIT (keeps what INIT k
 void cpu_set_features(struct cpu *cpu);
 /* Guest's CPUID answer for leaf/subleaf as the instruction gives it (with OSXSAVE, XCR0 sizes...). */
 void cpu_cpuid(struct cpu *cpu, u32 leaf, u32 subleaf, u32 out[4]);
+/*
+ * May the base of a segment or a table, or an MSR that holds an address, have this value? These
+ * have the width of the processor, 57 bits with LA57, whatever CR4 says (kvm-unit-tests la57).
+ */
+bool cpu_canonical_base(const struct cpu *cpu, u64 base);
 
 /*
  * Run until something must be decided outside; *exit says what. Owner thread; between

@@ -102,6 +102,13 @@ bool cpu_is_intel(const struct cpu *cpu)
 	return c && c->ebx == 0x756e6547 && c->edx == 0x49656e69 && c->ecx == 0x6c65746e;
 }
 
+bool cpu_canonical_base(const struct cpu *cpu, u64 base)
+{
+	unsigned int unused = cpuid_bit(cpu, 7, ECX, 16) ? 64 - 57 : 64 - 48;
+
+	return (u64)((s64)(base << unused) >> unused) == base;
+}
+
 /* A VMM that never gave a table gets the host's instructions, but no virtualization. */
 static bool host_feature(unsigned int f)
 {

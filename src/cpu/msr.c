@@ -73,7 +73,7 @@ static bool value_allowed(const struct cpu *cpu, const struct own_msr *m, u64 v)
 {
 	switch (m->rule) {
 	case CANON:
-		return mmu_canonical(&cpu->mmu.paging, gva(v)) || (!cpu->long_mode && !(v >> 32));
+		return cpu_canonical_base(cpu, v);
 	case PAT:
 		return pat_valid(v);
 	case SPEC: /* IBRS, STIBP, SSBD */
@@ -89,7 +89,7 @@ static bool value_allowed(const struct cpu *cpu, const struct own_msr *m, u64 v)
 
 static enum stop write_base(struct cpu *cpu, enum seg seg, u64 v)
 {
-	if (!mmu_canonical(&cpu->mmu.paging, gva(v)))
+	if (!cpu_canonical_base(cpu, v))
 		return cpu_gp(cpu, 0);
 	cpu->seg[seg].base = v;
 	cpu_update(cpu);

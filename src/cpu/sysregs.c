@@ -93,7 +93,7 @@ static enum stop load_table(struct cpu *cpu, const struct insn *i, struct env *e
 	TRY(env_read(e, i->seg, insn_ea(cpu, i), m64 ? 10 : 6, raw));
 	memcpy(&limit, raw, 2);
 	memcpy(&base, raw + 2, m64 ? 8 : 4);
-	if (!mmu_canonical(&cpu->mmu.paging, gva(base)))
+	if (!cpu_canonical_base(cpu, base))
 		return cpu_gp(cpu, 0);
 	/* SDM 2A LGDT: with a 16-bit operand size the base has 24 bits */
 	t->base = !m64 && i->osz == 2 ? base & 0xffffff : base;
@@ -165,7 +165,7 @@ enum stop exec_lldt(struct cpu *cpu, const struct insn *i, struct env *e)
 		return cpu_gp(cpu, sel_error(sel, 0));
 	if (!desc_p(&d))
 		return cpu_raise_error(cpu, EXC_NP, sel_error(sel, 0));
-	if (!mmu_canonical(&cpu->mmu.paging, gva(desc_base(&d))))
+	if (!cpu_canonical_base(cpu, desc_base(&d)))
 		return cpu_gp(cpu, sel_error(sel, 0));
 	cpu->ldtr = seg_from_desc(sel, &d);
 	return STOP_OK;
@@ -187,7 +187,7 @@ enum stop exec_ltr(struct cpu *cpu, const struct insn *i, struct env *e)
 		return cpu_gp(cpu, sel_error(sel, 0));
 	if (!desc_p(&d))
 		return cpu_raise_error(cpu, EXC_NP, sel_error(sel, 0));
-	if (!mmu_canonical(&cpu->mmu.paging, gva(desc_base(&d))))
+	if (!cpu_canonical_base(cpu, desc_base(&d)))
 		return cpu_gp(cpu, sel_error(sel, 0));
 	TRY(desc_set_bits(e, sel, &d, TSS_BUSY));
 	cpu->tr = seg_from_desc(sel, &d);

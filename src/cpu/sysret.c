@@ -152,7 +152,7 @@ static enum stop write_base(struct cpu *cpu, const struct insn *i, enum seg seg)
 
 	if (!(cpu->cr4 & CR4_FSGSBASE))
 		return cpu_ud(cpu);
-	if (!mmu_canonical(&cpu->mmu.paging, gva(v)))
+	if (!cpu_canonical_base(cpu, v))
 		return cpu_gp(cpu, 0);
 	cpu->seg[seg].base = cpu->ea_base[seg] = v;
 	return STOP_OK;

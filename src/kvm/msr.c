@@ -24,14 +24,6 @@
 typedef bool msr_get_fn(struct vcpu *v, u32 index, u64 *value, bool host);
 typedef bool msr_set_fn(struct vcpu *v, u32 index, u64 value, bool host);
 
-/* Width of linear addresses: 57 bits if the guest has LA57, whatever CR4 says now. */
-static bool canonical(struct vcpu *v, u64 a)
-{
-	unsigned int shift = vcpu_cpuid_bit(v, 7, 0, 2, 16) ? 64 - 57 : 64 - 48;
-
-	return (u64)((s64)(a << shift) >> shift) == a;
-}
-
 /* ---- cpu's own */
 
 static u64 *cpu_msr(struct cpu *cpu, u32 index)
@@ -84,7 +76,7 @@ static bool cpu_msr_set(struct vcpu *v, u32 index, u64 value, bool host)
 	case MSR_LSTAR:
 	case MSR_CSTAR:
 	case MSR_KERNEL_GS_BASE:
-		if (!canonical(v, value))
+		if (!cpu_canonical_base(&v->cpu, value))
 			return false;
 		break;
 	case MSR_TSC_AUX:
@@ -135,7 +127,7 @@ static bool base_msr_get(struct vcpu *v, u32 index, u64 *value, bool host)
 static bool base_msr_set(struct vcpu *v, u32 index, u64 value, bool host)
 {
 	(void)host;
-	if (!canonical(v, value))
+	if (!cpu_canonical_base(&v->cpu, value))
 		return false;
 	v->cpu.seg[index == MSR_FS_BASE ? SEG_FS : SEG_GS].base = value;
 	cpu_update(&v->cpu);

@@ -15,6 +15,8 @@
 #define NX   (1ul << 63)
 #define PKEY(n) ((ulong)(n) << 59)
 #define ADDR 0x000ffffffffff000ul
+/* Not even with 57 bits, which is what counts for bases where the processor has LA57. */
+#define NONCANON57 0x0100000000000000ul
 
 /* Error code of #PF */
 #define E_P 1

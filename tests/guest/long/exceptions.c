@@ -3,7 +3,7 @@
  * Each exception of 64-bit mode with its error code, saved RIP, CR2 (SDM 3A 6.15); what becomes
  * of exceptions during delivery (6.15 #DF); stacks of handlers (6.14); call gates (5.8.3.1).
  */
-#include "../lib/lib.h"
+#include "../lib/paging.h"
 
 #define NONCANON 0x800000000000ul
 
@@ -142,7 +142,7 @@ static void test_gp(void)
 	want_fault("CR1", UD, 0);
 	TRY("wrmsr", "c"(0xc0000080), "a"(~0u), "d"(0));
 	want_fault("EFER reserved bits", GP, 0);
-	TRY("wrmsr", "c"(0xc0000082), "a"(0), "d"(0x8000));
+	TRY("wrmsr", "c"(0xc0000082), "a"(0), "d"(NONCANON57 >> 32));
 	want_fault("LSTAR not canonical", GP, 0);
 	TRY("rdmsr", "c"(0x1234567));
 	want_fault("no such MSR", GP, 0);

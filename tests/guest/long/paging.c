@@ -498,7 +498,7 @@ static void test_pcid(void)
 	want_error("INVPCID 4", GP, 0);
 	INVPCID(0, 0x1000, VA);
 	want_error("INVPCID, reserved bits", GP, 0);
-	INVPCID(0, 0, 0x8000000000000ul);
+	INVPCID(0, 0, NONCANON57);
 	want_error("INVPCID, not canonical", GP, 0);
 	/* An entry of PCID 1 that was changed meanwhile: MOV CR3 with bit 63 = 0 drops it. */
 	write_cr3(root | 1);

@@ -191,7 +191,7 @@ static void test_swapgs(void)
 	check("GS_BASE", rdmsr(GS_BASE), (ulong)&data[1]);
 	user_run(user_swapgs, 0);
 	want_error("at CPL 3", GP, 0);
-	TRY("wrmsr", "c"(GS_BASE), "a"(0), "d"(0x8000));
+	TRY("wrmsr", "c"(GS_BASE), "a"(0), "d"(NONCANON57 >> 32));
 	want_error("GS_BASE not canonical", GP, 0);
 	asm volatile("movw %w0, %%gs" ::"r"(KERNEL_DS));
 	check("loading GS sets the low 32 bits of the base to 0", rdmsr(GS_BASE), 0);
@@ -215,7 +215,7 @@ static void test_fsgsbase(void)
 	check("32 bits", v, 0x56789abc);
 	asm volatile("wrgsbase %k1; rdgsbase %0" : "=r"(v) : "r"(0xfedcba9876543210ul));
 	check("32-bit write clears the rest", v, 0x76543210);
-	TRY("wrfsbase %0", "r"(NONCANON));
+	TRY("wrfsbase %0", "r"(NONCANON57));
 	want_error("not canonical", GP, 0);
 	asm volatile("wrfsbase %0; wrgsbase %0" ::"r"(0ul));
 	write_cr4(cr4);
