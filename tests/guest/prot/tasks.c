@@ -9,6 +9,8 @@
 #define TASK_16 (SPARE_SEL + 8)	 /* 16-bit TSS */
 #define GATE_B	(SPARE_SEL + 16) /* task gate to TASK_B */
 #define BAD	(SPARE_SEL + 24)
+#define TASK_C	(SPARE_SEL + 32) /* handles #TS */
+#define LDT	(SPARE_SEL + 40)
 #define BUSY	2
 #define CR0_TS	8ul
 
@@ -17,9 +19,9 @@ struct tss16 {
 		ss, ds, ldt;
 };
 
-static struct tss b __attribute__((aligned(16)));
+static struct tss b __attribute__((aligned(16))), c __attribute__((aligned(16)));
 static struct tss16 t16;
-static u8 stack_b[4096] __attribute__((aligned(16)));
+static u8 stack_b[4096] __attribute__((aligned(16))), stack_c[4096] __attribute__((aligned(16)));
 static volatile u32 b_runs, b_flags, b_tr, b_cr0, b_eax, b_error, b_mode;
 
 enum { B_JMP, B_IRET, B_IRET_ERROR };
@@ -251,6 +253,104 @@ static void test_new_task_faults(void)
 	check("T flag: before its first instruction", traps[0].ip, (ulong)task_b);
 }
 
+/*
+ * #TS while the new task has no stack yet: LDTR is loaded first, then SS. Its handler is a task, too;
+ * it ends both and goes on in ours, which may wait for them as busy, and behind what faulted there.
+ */
+static volatile u32 c_error, c_runs, c_skips;
+
+__attribute__((naked, used)) static void task_c(void)
+{
+	asm volatile("1: popl c_error; incl c_runs; clts; andb $~2, gdt + 0x4d\n\t"
+		     "cmpl $0, c_skips; je 2f; movl trap_resume, %eax; movl %eax, tss + 32\n"
+		     "2: ljmp $0x48, $0; jmp 1b");
+}
+
+static void reset_c(void)
+{
+	reset_b();
+	tss_fill(&c);
+	c.eip = (ulong)task_c;
+	c.esp = (ulong)stack_c + sizeof(stack_c) - 16;
+	gdt_set(TASK_C, gdt_desc((ulong)&c, 0x67, 0x89, 0));
+	c_runs = c_skips = 0;
+	c_error = 99;
+}
+
+static void want_ts(const char *name, ulong error)
+{
+	check(name, c_runs, 1);
+	check(name, c_error, error);
+	check("in the new task", c.link, TASK_B);
+	check("before its first instruction", b.eip, (ulong)task_b);
+	check("it did not run", b_runs, 0);
+	check("nor was there another trap", nr_traps, 0);
+}
+
+static void bad_ldt(const char *name, u16 sel, ulong error)
+{
+	reset_c();
+	b.ldt = sel;
+	JMP_FAR(TASK_B);
+	want_ts(name, error);
+}
+
+static void test_no_stack_yet(void)
+{
+	static u64 ldt[2] __attribute__((aligned(8)));
+
+	test_begin("task switch: #TS of the new task's LDT and SS");
+	idt_set(TS, 0, TASK_C, 5, 0, 0);
+	gdt_set(LDT, gdt_desc((ulong)ldt, sizeof(ldt) - 1, 0x02, 0));
+	bad_ldt("LDT not present", LDT, LDT);
+	bad_ldt("LDT beyond the GDT", GDT_ENTRIES * 8, GDT_ENTRIES * 8);
+	bad_ldt("LDT is data", KERNEL_DS, KERNEL_DS);
+	bad_ldt("LDT is a TSS", TASK_C, TASK_C);
+	bad_ldt("LDT in the LDT", LDT | 4, LDT | 4);
+	reset_c();
+	b.ldt = KERNEL_DS;
+	c_skips = 1;
+	idt_set(UD, 0, TASK_B, 5, 0, 0);
+	TRY("ud2");
+	idt_set(UD, (ulong)trap_stubs + 16 * UD, KERNEL_CS32, 14, 0, 0);
+	want_ts("on the way of #UD: EXT", KERNEL_DS | 1);
+	check("back link of the task that failed", b.link, TSS_SEL);
+	reset_c();
+	b.ldt = KERNEL_DS;
+	c_skips = 1;
+	idt_set(GP, 0, TASK_B, 5, 0, 0);
+	idt_set(DF, 0, TASK_C, 5, 0, 0);
+	TRY("movw %w0, %%es", "r"(GDT_ENTRIES * 8));
+	idt_set(GP, (ulong)trap_stubs + 16 * GP, KERNEL_CS32, 14, 0, 0);
+	idt_set(DF, (ulong)trap_stubs + 16 * DF, KERNEL_CS32, 14, 0, 0);
+	want_ts("on the way of #GP: #DF", 0);
+	reset_c();
+	b.ss = KERNEL_CS32;
+	JMP_FAR(TASK_B);
+	want_ts("SS is code", KERNEL_CS32);
+	reset_c();
+	b.ss = 0;
+	JMP_FAR(TASK_B);
+	want_ts("SS is null", 0);
+	reset_c();
+	b.ss = USER_DS;
+	JMP_FAR(TASK_B);
+	want_ts("SS of another level", USER_DS & ~3);
+	reset_c();
+	b.ds = 8 | 4;
+	JMP_FAR(TASK_B);
+	want_ts("DS in the LDT, LDT null", 8 | 4);
+	test_begin("task switch: an LDT");
+	reset_c();
+	gdt_set(LDT, gdt_desc((ulong)ldt, sizeof(ldt) - 1, 0x82, 0));
+	ldt[1] = gdt[KERNEL_DS >> 3];
+	b.ldt = LDT;
+	b.ds = b.ss = 8 | 4;
+	JMP_FAR(TASK_B);
+	check("it ran with DS and SS out of it", b_runs, 1);
+	idt_set(TS, (ulong)trap_stubs + 16 * TS, KERNEL_CS32, 14, 0, 0);
+}
+
 void guest_main(void)
 {
 	traps_init();
@@ -261,4 +361,5 @@ void guest_main(void)
 	test_16();
 	test_faults();
 	test_new_task_faults();
+	test_no_stack_yet();
 }
