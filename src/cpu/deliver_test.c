@@ -234,7 +234,7 @@ static void double_faults(void **state)
 	assert_int_equal(m->cpu.rip, CODE);
 }
 
-/* A page fault on the new stack while CR2's own fault is delivered: CR2 is the second's. */
+/* A page fault on the new stack: CR2 is that of the first push, SS's. */
 static void stack_fault_sets_cr2(void **state)
 {
 	struct cpu *cpu = &m->cpu;
@@ -248,7 +248,7 @@ static void stack_fault_sets_cr2(void **state)
 	set_gate(m, EXC_PF, S_CODE64, HANDLER(EXC_PF), DESC_INT32, 0, true, 1);
 	assert_int_equal(cpu_deliver(cpu, EVENT_EXC, &x), STOP_OK);
 	assert_int_equal(cpu->rip, HANDLER(EXC_PF));
-	assert_int_equal(cpu->cr2, 0x7000000000 - 40);
+	assert_int_equal(cpu->cr2, 0x7000000000 - 8);
 	assert_int_equal(get(m, STACK_IST - 48, 8), PF_W);
 }
 

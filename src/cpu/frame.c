@@ -66,16 +66,28 @@ static enum stop map_bytes(struct env *e, const struct stack *s, struct frame *f
 	return STOP_OK;
 }
 
-/* Topmost first, as it is pushed; in one piece where nobody can see the difference. */
-enum stop frame_map(struct env *e, const struct stack *s, struct frame *f)
+/* Topmost first, as it is pushed. */
+static enum stop map_pieces(struct env *e, const struct stack *s, struct frame *f, u32 size)
 {
-	u32 size = e->exact && f->len < f->size * ARRAY_SIZE(f->a) ? f->size : f->len;
-
-	f->sp = stack_add(s, -(s64)f->len);
 	f->nr = 0;
 	for (u32 to = f->len; to; to -= size)
 		TRY(map_bytes(e, s, f, to - size, to));
 	return STOP_OK;
+}
+
+/* In one piece, but where somebody can see the difference: a device, or CR2 after a fault. */
+enum stop frame_map(struct env *e, const struct stack *s, struct frame *f)
+{
+	bool items = f->len < f->size * ARRAY_SIZE(f->a);
+	enum stop stop;
+
+	f->sp = stack_add(s, -(s64)f->len);
+	if (items && e->exact)
+		return map_pieces(e, s, f, f->size);
+	stop = map_pieces(e, s, f, f->len);
+	if (items && stop == STOP_EXC && e->cpu->exc.vector == EXC_PF)
+		stop = map_pieces(e, s, f, f->size);
+	return stop;
 }
 
 enum stop frame_store(struct env *e, struct frame *f)

@@ -118,8 +118,8 @@ struct frame {
 	u32 len, size;	     /* of all, of one item */
 	u64 sp; /* new stack pointer, after frame_map */
 	u32 nr;
-	u32 at[6]; /* offset of each access in the frame */
-	struct access a[6]; /* five items, and one of them may wrap */
+	u32 at[11]; /* offset of each access in the frame */
+	struct access a[11]; /* ten items (out of V86, error code), and one of them may wrap */
 };
 
 /* The stack in use. */
