@@ -12,6 +12,8 @@
 
 #define IMAGE_REAL    1 /* nothing but real mode: runs on the host's /dev/kvm too */
 #define IMAGE_IRQCHIP 2 /* LAPICs, IOAPIC, PIC and PIT in the "kernel" */
+#define IMAGE_INTEL   4 /* CPUID says GenuineIntel, whatever the host is */
+#define IMAGE_AMD     8 /* likewise AuthenticAMD */
 
 #define PORT_TEST    0x500 /* name of the test that begins: a string */
 #define PORT_REPORT  0x504 /* struct report */

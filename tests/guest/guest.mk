@@ -25,6 +25,8 @@ CPUS_smp     := 2
 FLAGS_smp    := 2
 FLAGS_irq    := 2
 FLAGS_priority := 2
+FLAGS_syscall_intel := 4
+FLAGS_syscall_amd := 8
 guest_defs    = -DIMAGE_FLAGS=$(or $(FLAGS_$(1)),0) -DIMAGE_CPUS=$(or $(CPUS_$(1)),1)
 GUEST_LIBS   := $(wildcard tests/guest/lib/* tests/guest/abi.h)
 

@@ -258,6 +258,15 @@ static void vcpu_start(struct vcpu *v)
 		machine_stop(v->m, "SET_SREGS: %s", strerror(errno));
 }
 
+static void set_vendor(struct kvm_cpuid_entry2 *leaf0, uint32_t flags)
+{
+	static const char intel[] = "GenuntelineI", amd[] = "AuthcAMDenti"; /* EBX ECX EDX */
+	const char *name = flags & IMAGE_INTEL ? intel : flags & IMAGE_AMD ? amd : NULL;
+
+	if (name)
+		memcpy(&leaf0->ebx, name, 12);
+}
+
 static void set_cpuid(struct vcpu *v)
 {
 	struct {
@@ -268,6 +277,8 @@ static void set_cpuid(struct vcpu *v)
 	if (machine_ioctl(v->m, v->m->sys, KVM_GET_SUPPORTED_CPUID, &c) < 0)
 		return;
 	for (uint32_t k = 0; k < c.h.nent; k++) {
+		if (c.e[k].function == 0)
+			set_vendor(&c.e[k], v->m->image->flags);
 		if (c.e[k].function == 1)
 			c.e[k].ebx = (c.e[k].ebx & 0xff00) | v->id << 24 | CPUS_MAX << 16;
 		if (c.e[k].function == 0xb)
