@@ -141,7 +141,9 @@ enum stop cpu_deliver(struct cpu *cpu, enum event_type type, const struct except
 
 /* ---- INT n, INT3, INTO, INT1: SDM 2A ---- */
 
-static enum stop deliver_soft(struct env *e, u8 vector, bool soft)
+typedef enum stop deliver_fn(struct env *e, const struct delivery *d);
+
+static enum stop deliver_soft(struct env *e, u8 vector, deliver_fn *deliver, bool soft)
 {
 	struct cpu *cpu = e->cpu;
 	struct delivery d = {
@@ -151,16 +153,40 @@ static enum stop deliver_soft(struct env *e, u8 vector, bool soft)
 		.eflags = cpu_eflags(cpu),
 	};
 
-	TRY(deliver_once(e, &d));
+	TRY(deliver(e, &d));
 	cpu->completion = DONE_EVENT;
 	return STOP_OK;
 }
 
+/* Does the redirection bitmap, below the I/O bitmap in the TSS, give this INT n to the V86 task? */
+static enum stop read_redirection(struct env *e, u8 vector, bool *own)
+{
+	struct cpu *cpu = e->cpu;
+	u16 io_map;
+	u32 at;
+	u8 bits;
+
+	if (cpu->tr.unusable || !(cpu->tr.attr & 8) || cpu->tr.limit < TSS_IOMAP + 1)
+		return cpu_gp(cpu, 0);
+	TRY(env_read_system(e, cpu->tr.base + TSS_IOMAP, 2, &io_map));
+	at = io_map - 32u + vector / 8;
+	if (at > cpu->tr.limit)
+		return cpu_gp(cpu, 0);
+	TRY(env_read_system(e, cpu->tr.base + at, 1, &bits));
+	*own = !(bits >> (vector & 7) & 1);
+	return STOP_OK;
+}
+
+/* SDM 3A 20.3.3, table 20-2 */
 enum stop exec_int(struct cpu *cpu, const struct insn *i, struct env *e)
 {
-	if (cpu_v86(cpu) && cpu_iopl(cpu) < 3)
+	bool own = false;
+
+	if (cpu_v86(cpu) && (cpu->cr4 & CR4_VME))
+		TRY(read_redirection(e, i->imm, &own));
+	if (!own && cpu_v86(cpu) && cpu_iopl(cpu) < 3)
 		return cpu_gp(cpu, 0);
-	return deliver_soft(e, i->imm, true);
+	return deliver_soft(e, i->imm, own ? deliver_v86 : deliver_once, true);
 }
 
 /* KVM_GUESTDBG_USE_SW_BP: raised as a fault, so that the debugger sees RIP at the INT3. */
@@ -169,13 +195,13 @@ enum stop exec_int3(struct cpu *cpu, const struct insn *i, struct env *e)
 	(void)i;
 	if (cpu->guest_debug_sw)
 		return cpu_raise(cpu, EXC_BP);
-	return deliver_soft(e, EXC_BP, true);
+	return deliver_soft(e, EXC_BP, deliver_once, true);
 }
 
 enum stop exec_into(struct cpu *cpu, const struct insn *i, struct env *e)
 {
 	(void)i;
-	return cpu->fl & FI_OF ? deliver_soft(e, EXC_OF, true) : STOP_OK;
+	return cpu->fl & FI_OF ? deliver_soft(e, EXC_OF, deliver_once, true) : STOP_OK;
 }
 
 /* F1 is a privileged software exception: no check of the gate's DPL. */
@@ -183,5 +209,5 @@ enum stop exec_int1(struct cpu *cpu, const struct insn *i, struct env *e)
 {
 	(void)i;
 	cpu->dr7 &= ~DR7_GD;
-	return deliver_soft(e, EXC_DB, false);
+	return deliver_soft(e, EXC_DB, deliver_once, false);
 }

@@ -13,16 +13,15 @@ static u32 idt_error(const struct delivery *d)
 	return d->vector * 8 | ERR_IDT | d->ext;
 }
 
-enum stop deliver_real(struct env *e, const struct delivery *d)
+/* Through the interrupt vector table at `table`, clearing these flags. */
+static enum stop deliver_ivt(struct env *e, const struct delivery *d, u64 table, u64 clear)
 {
 	struct cpu *cpu = e->cpu;
 	struct stack s = stack_current(cpu);
 	struct frame f;
 	u16 target[2];
 
-	if (d->vector * 4u + 3 > cpu->idtr.limit)
-		return cpu_gp(cpu, idt_error(d));
-	TRY(env_read_system(e, cpu->idtr.base + d->vector * 4, 4, target));
+	TRY(env_read_system(e, table + d->vector * 4, 4, target));
 	frame_init(&f);
 	frame_push(&f, d->eflags, 2);
 	frame_push(&f, cpu->seg[SEG_CS].sel, 2);
@@ -33,10 +32,30 @@ enum stop deliver_real(struct env *e, const struct delivery *d)
 
 	cpu->regs[GPR_RSP] = f.sp;
 	cpu->seg[SEG_CS] = seg_real(cpu, &cpu->seg[SEG_CS], target[1]);
-	cpu->eflags &= ~(EFL_IF | EFL_TF | EFL_AC | EFL_RF);
+	cpu->eflags &= ~clear;
 	cpu->next_rip = target[0];
 	cpu_update(cpu);
 	return STOP_OK;
+}
+
+enum stop deliver_real(struct env *e, const struct delivery *d)
+{
+	struct cpu *cpu = e->cpu;
+
+	if (d->vector * 4u + 3 > cpu->idtr.limit)
+		return cpu_gp(cpu, idt_error(d));
+	return deliver_ivt(e, d, cpu->idtr.base, EFL_IF | EFL_TF | EFL_AC | EFL_RF);
+}
+
+/* SDM 3A table 20-2, methods 5 and 6: below IOPL 3 the task's IF is VIF, and its IOPL reads 3. */
+enum stop deliver_v86(struct env *e, const struct delivery *d)
+{
+	bool virtual = cpu_virtual_if(e->cpu);
+	struct delivery own = *d;
+
+	if (virtual)
+		own.eflags = flags_virtual(d->eflags);
+	return deliver_ivt(e, &own, 0, (virtual ? EFL_VIF : EFL_IF) | EFL_TF | EFL_RF);
 }
 
 /* Read and check the gate of d->vector. */

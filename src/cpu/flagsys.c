@@ -5,12 +5,28 @@
  */
 #include "cpu/system.h"
 
-/* V86 below IOPL 3 with VME, or CPL 3 with PVI: IF stands for VIF. */
-static bool virtual_if(const struct cpu *cpu)
+bool cpu_virtual_if(const struct cpu *cpu)
 {
-	if (cpu_v86(cpu))
-		return cpu->cr4 & CR4_VME;
-	return cpu->cpl == 3 && (cpu->cr4 & CR4_PVI);
+	if (cpu->cpl < 3 || cpu_iopl(cpu) == 3)
+		return false;
+	return cpu->cr4 & (cpu_v86(cpu) ? CR4_VME : CR4_PVI);
+}
+
+u64 flags_virtual(u64 eflags)
+{
+	return (eflags & ~EFL_IF) | EFL_IOPL | (eflags & EFL_VIF ? EFL_IF : 0);
+}
+
+void check_virtual_interrupt(struct cpu *cpu)
+{
+	u64 both = EFL_VIF | EFL_VIP;
+
+	if ((cpu->eflags & both) != both || !cpu_virtual_if(cpu))
+		return;
+	cpu->event.pending = true;
+	cpu->event.soft = cpu->event.is_irq = cpu->event.is_nmi = false;
+	cpu->event.exc = (struct exception){.vector = EXC_GP, .has_error = true};
+	cpu_request(cpu, REQ_EVENT);
 }
 
 enum stop exec_cli(struct cpu *cpu, const struct insn *i, struct env *e)
@@ -21,7 +37,7 @@ enum stop exec_cli(struct cpu *cpu, const struct insn *i, struct env *e)
 		cpu_update(cpu);
 		return STOP_OK;
 	}
-	if (!virtual_if(cpu))
+	if (!cpu_virtual_if(cpu))
 		return cpu_gp(cpu, 0);
 	cpu->eflags &= ~EFL_VIF;
 	return STOP_OK;
@@ -38,7 +54,7 @@ enum stop exec_sti(struct cpu *cpu, const struct insn *i, struct env *e)
 		cpu_update(cpu);
 		return STOP_OK;
 	}
-	if (!virtual_if(cpu) || (cpu->eflags & EFL_VIP))
+	if (!cpu_virtual_if(cpu) || (cpu->eflags & EFL_VIP))
 		return cpu_gp(cpu, 0);
 	cpu->eflags |= EFL_VIF;
 	return STOP_OK;
@@ -74,7 +90,7 @@ enum stop exec_pushf(struct cpu *cpu, const struct insn *i, struct env *e)
 	if (cpu_v86(cpu) && cpu_iopl(cpu) < 3) {
 		if (!(cpu->cr4 & CR4_VME) || i->osz != 2)
 			return cpu_gp(cpu, 0);
-		v = (v & ~EFL_IF) | EFL_IOPL | (v & EFL_VIF ? EFL_IF : 0);
+		v = flags_virtual(v);
 	}
 	TRY(stack_map_push(e, &a, 0, i->osz));
 	TRY(env_begin(e));
@@ -99,13 +115,13 @@ static u64 popf_mask(const struct cpu *cpu, u8 osz)
 }
 
 /* The V86 task's own IF is VIF. */
-static enum stop popf_vme(struct cpu *cpu, u64 v, u64 *merged)
+enum stop flags_pop_virtual(struct cpu *cpu, u64 image, u64 *eflags)
 {
 	u64 old = cpu_eflags(cpu);
 
-	if ((v & EFL_TF) || ((v & EFL_IF) && (old & EFL_VIP)))
+	if ((image & EFL_TF) || ((image & EFL_IF) && (old & EFL_VIP)))
 		return cpu_gp(cpu, 0);
-	*merged = (old & ~(POPF16 | EFL_VIF)) | (v & POPF16) | (v & EFL_IF ? EFL_VIF : 0);
+	*eflags = (old & ~(POPF16 | EFL_VIF)) | (image & POPF16) | (image & EFL_IF ? EFL_VIF : 0);
 	return STOP_OK;
 }
 
@@ -121,7 +137,7 @@ enum stop exec_popf(struct cpu *cpu, const struct insn *i, struct env *e)
 	TRY(env_begin(e));
 	v = access_get(&a);
 	if (vme)
-		TRY(popf_vme(cpu, v, &v));
+		TRY(flags_pop_virtual(cpu, v, &v));
 	else
 		v = (cpu_eflags(cpu) & ~mask) | (v & mask);
 	stack_move(cpu, i->osz);

@@ -17,7 +17,7 @@ static enum stop check_bitmap(struct cpu *cpu, struct env *e, u16 port, unsigned
 
 	if (cpu->tr.unusable || !wide || cpu->tr.limit < 103)
 		return cpu_gp(cpu, 0);
-	TRY(env_read_system(e, cpu->tr.base + 102, 2, &base));
+	TRY(env_read_system(e, cpu->tr.base + TSS_IOMAP, 2, &base));
 	if (base + port / 8 + 1u > cpu->tr.limit)
 		return cpu_gp(cpu, 0);
 	TRY(env_read_system(e, cpu->tr.base + base + port / 8, 2, &bits));

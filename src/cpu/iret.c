@@ -56,21 +56,25 @@ static void merge_eflags(struct cpu *cpu, u64 v, u64 mask)
 #define IRET16 (EFL_ARITH | EFL_TF | EFL_IF | EFL_DF | EFL_IOPL | EFL_NT)
 #define IRET32 (IRET16 | EFL_RF | EFL_AC | EFL_ID)
 
-/* Real mode, and V86 with IOPL 3 (where IOPL itself stays). */
+/* Real mode, and V86 (where IOPL itself stays) with IOPL 3, or with VME. */
 static enum stop iret_real(struct cpu *cpu, struct env *e, u8 osz)
 {
 	struct stack s = stack_current(cpu);
 	u64 mask = osz == 2 ? IRET16 : IRET32;
+	bool low = cpu_v86(cpu) && cpu_iopl(cpu) < 3;
 	struct iret_frame f;
 
-	if (cpu_v86(cpu)) {
-		if (cpu_iopl(cpu) < 3)
-			return cpu_gp(cpu, 0);
+	if (low && !(osz == 2 && cpu_virtual_if(cpu)))
+		return cpu_gp(cpu, 0);
+	if (cpu_v86(cpu))
 		mask &= ~EFL_IOPL;
-	}
 	TRY(pop_frame(e, &s, osz, &f));
 	if (f.rip > cpu->seg[SEG_CS].limit)
 		return cpu_gp(cpu, 0);
+	if (low) {
+		TRY(flags_pop_virtual(cpu, f.eflags, &f.eflags));
+		mask = ~0ull;
+	}
 
 	cpu->regs[GPR_RSP] = stack_add(&s, 3 * osz);
 	cpu->seg[SEG_CS] = seg_real(cpu, &cpu->seg[SEG_CS], f.cs);
@@ -100,6 +104,7 @@ static enum stop iret_to_v86(struct cpu *cpu, struct env *e, const struct stack 
 	cpu->next_rip = (u16)f->rip;
 	unblock_nmi(cpu);
 	cpu_update(cpu);
+	check_virtual_interrupt(cpu);
 	return STOP_OK;
 }
 
@@ -131,6 +136,7 @@ static void commit_return(struct cpu *cpu, const struct iret_frame *f, const str
 		seg_drop_inner(cpu, cpl);
 	unblock_nmi(cpu);
 	cpu_update(cpu);
+	check_virtual_interrupt(cpu);
 }
 
 static enum stop iret_prot(struct cpu *cpu, struct env *e, u8 osz)

@@ -67,6 +67,7 @@ enum stop step_after(struct cpu *cpu, bool tf, enum stop stop)
 		cpu_request(cpu, REQ_EVENT);
 		return stop;
 	}
+	cpu->event.pending = false; /* check_virtual_interrupt: that instruction is not begun */
 	x = debug_trap(bits);
 	return cpu_deliver(cpu, EVENT_EXC, &x);
 }

@@ -188,6 +188,7 @@ struct delivery {
 /* One delivery, no double fault logic. Commits on STOP_OK: the new RIP is in cpu->next_rip. */
 MUSTCHECK enum stop deliver_once(struct env *e, const struct delivery *d);
 MUSTCHECK enum stop deliver_real(struct env *e, const struct delivery *d);
+MUSTCHECK enum stop deliver_v86(struct env *e, const struct delivery *d); /* by the task's own IVT */
 MUSTCHECK enum stop deliver_prot(struct env *e, const struct delivery *d);
 MUSTCHECK enum stop deliver_long(struct env *e, const struct delivery *d);
 
@@ -202,6 +203,14 @@ MUSTCHECK enum stop task_switch(struct env *e, u16 sel, enum task_why why, u32 e
 	u32 error, u64 rip);
 
 /* ---- flags ---- */
+
+/* Does VIF stand for IF: V86 with VME or CPL 3 with PVI, and IOPL below 3 (SDM 3A 20.3, 20.4)? */
+bool cpu_virtual_if(const struct cpu *cpu);
+/* What a V86 task sees and pushes then, and the new flags when it pops a 16-bit image. */
+u64 flags_virtual(u64 eflags);
+MUSTCHECK enum stop flags_pop_virtual(struct cpu *cpu, u64 image, u64 *eflags);
+/* Behind a load of VIF and VIP: both at the beginning of an instruction are #GP(0) (SDM 3A 20.3.2). */
+void check_virtual_interrupt(struct cpu *cpu);
 
 /* Commit: take all bits of v; cpu_update is the caller's. */
 static inline void eflags_store(struct cpu *cpu, u64 v)

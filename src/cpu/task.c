@@ -240,8 +240,10 @@ static enum stop start_task(struct env *e, const struct task_request *r, const s
 	TRY(cs_check_rip(cpu, &cpu->seg[SEG_CS], t->eip, r->ext));
 	if (r->has_error)
 		TRY(push_error(e, t, r->error));
-	if (!t->trap)
+	if (!t->trap) {
+		check_virtual_interrupt(cpu);
 		return STOP_OK;
+	}
 	cpu_raise(cpu, EXC_DB);
 	cpu->exc.has_payload = true;
 	cpu->exc.payload = DR6_BT;

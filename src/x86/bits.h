@@ -100,4 +100,7 @@ enum exception_vector {
 #define MSR_KERNEL_GS_BASE 0xc0000102
 #define MSR_TSC_AUX	   0xc0000103
 
+/* In a 32-bit or 64-bit TSS: offset of the I/O bitmap, 2 bytes */
+#define TSS_IOMAP 102
+
 #endif

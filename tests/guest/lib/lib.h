@@ -30,6 +30,8 @@ enum {
 #define RF	 0x10000ul
 #define VM_FLAG	 0x20000ul
 #define AC_FLAG	 0x40000ul
+#define VIF	 0x80000ul
+#define VIP	 0x100000ul
 
 #define CR0_MP 2ul
 #define CR0_EM 4ul
