@@ -82,6 +82,12 @@ enum mmu_status {
  */
 #define TLB_BITS 10
 #define TLB_SIZE (1u << TLB_BITS)
+/*
+ * Behind the slots stand the victims: translations that another page has driven out of its slot.
+ * Only the slow path finds them (two hot pages of one slot would walk by turns otherwise).
+ */
+#define TLB_VICTIMS 64u
+#define TLB_ENTRIES (TLB_SIZE + TLB_VICTIMS)
 
 #define TLB_RAM_R BIT(0)
 #define TLB_RAM_W BIT(1)
@@ -99,8 +105,8 @@ struct tlb_info {
 	u8 large;   /* part of a 2M/4M/1G page */
 };
 struct tlb {
-	struct tlb_hot hot[TLB_SIZE];
-	struct tlb_info info[TLB_SIZE];
+	struct tlb_hot hot[TLB_ENTRIES];
+	struct tlb_info info[TLB_ENTRIES];
 	bool used; /* something was filled since the last flush */
 	u16 last;  /* entry filled last: the only one in the self-checking build */
 	u64 large_regions; /* bit hash(1G region): it may have entries that are `large` */

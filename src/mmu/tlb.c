@@ -31,10 +31,16 @@
 
 /* ---- one entry, one table */
 
-/* A tag that nothing in slot i can match: a page that hashes to slot 0, or to slot 1. */
+/* The victim's place of slot i. */
+static inline unsigned int victim_index(unsigned int i)
+{
+	return TLB_SIZE + i % TLB_VICTIMS;
+}
+
+/* A tag that nothing in entry i can match: a page that hashes to slot 0, or to slot 1. */
 static inline u64 tag_none(unsigned int i)
 {
-	return i ? 0 : PAGE_SIZE;
+	return i && i != TLB_SIZE ? 0 : PAGE_SIZE;
 }
 
 static inline u64 region_bit(u64 va)
@@ -44,27 +50,28 @@ static inline u64 region_bit(u64 va)
 	return BIT((r ^ r >> 6 ^ r >> 12) & 63);
 }
 
-static void tlb_clear(struct tlb *t)
-{
-	memset(t->hot, 0, sizeof(t->hot));
-	memset(t->info, 0, sizeof(t->info));
-	t->hot[0].tag_r = t->hot[0].tag_w = t->info[0].tag = tag_none(0);
-	t->large_regions = 0;
-	t->last = 0;
-	t->used = false;
-}
-
 static void entry_clear(struct tlb *t, unsigned int i)
 {
 	t->hot[i].tag_r = t->hot[i].tag_w = t->info[i].tag = tag_none(i);
 	t->info[i].is_global = t->info[i].large = 0;
 }
 
+static void tlb_clear(struct tlb *t)
+{
+	memset(t->hot, 0, sizeof(t->hot));
+	memset(t->info, 0, sizeof(t->info));
+	entry_clear(t, 0);
+	entry_clear(t, victim_index(0));
+	t->large_regions = 0;
+	t->last = 0;
+	t->used = false;
+}
+
 /* Drop what MOV CR3 drops; `used` tells whether anything stayed. */
 static void tlb_clear_nonglobal(struct tlb *t)
 {
 	t->used = false;
-	for (unsigned int i = 0; i < TLB_SIZE; i++) {
+	for (unsigned int i = 0; i < TLB_ENTRIES; i++) {
 		if (t->info[i].is_global)
 			t->used = true;
 		else
@@ -78,14 +85,16 @@ static void tlb_clear_nonglobal(struct tlb *t)
  */
 static void tlb_clear_page(struct tlb *t, u64 va)
 {
-	unsigned int i = tlb_index(va);
+	unsigned int i = tlb_index(va), v = victim_index(i);
 	u64 left = 0;
 
 	if (t->info[i].tag == (va & PAGE_MASK))
 		entry_clear(t, i);
+	if (t->info[v].tag == (va & PAGE_MASK))
+		entry_clear(t, v);
 	if (!(t->large_regions & region_bit(va)))
 		return;
-	for (i = 0; i < TLB_SIZE; i++) {
+	for (i = 0; i < TLB_ENTRIES; i++) {
 		if (!t->info[i].large)
 			continue;
 		if (t->info[i].tag >> 30 == va >> 30)
@@ -130,7 +139,7 @@ void mmu_mark_dirty(struct mmu *mmu, gpa_t gpa)
 void mmu_flush_writes(struct mmu *mmu)
 {
 	for (int a = 0; mmu->tlb && a < NR_MMU_ATTRS; a++)
-		for (unsigned int i = 0; mmu->tlb[a].used && i < TLB_SIZE; i++)
+		for (unsigned int i = 0; mmu->tlb[a].used && i < TLB_ENTRIES; i++)
 			mmu->tlb[a].hot[i].tag_w = tag_none(i);
 }
 
@@ -139,7 +148,7 @@ void mmu_unwatch_writes(struct mmu *mmu, gpa_t page)
 	for (int a = 0; mmu->tlb && a < NR_MMU_ATTRS; a++) {
 		struct tlb *t = &mmu->tlb[a];
 
-		for (unsigned int i = 0; t->used && i < TLB_SIZE; i++)
+		for (unsigned int i = 0; t->used && i < TLB_ENTRIES; i++)
 			if (t->info[i].gpa == (page.v & PAGE_MASK))
 				t->hot[i].tag_w = tag_none(i);
 	}
@@ -224,6 +233,35 @@ void mmu_free(struct mmu *mmu)
 
 /* ---- translation */
 
+static inline void entry_copy(struct tlb *t, unsigned int to, unsigned int from)
+{
+	t->hot[to] = t->hot[from];
+	t->info[to] = t->info[from];
+}
+
+/* Exchange a slot with its victim. An empty slot leaves an empty victim. */
+static NOINLINE void victim_return(struct tlb *t, unsigned int i, unsigned int v)
+{
+	struct tlb_info info = t->info[i];
+	struct tlb_hot hot = t->hot[i];
+
+	entry_copy(t, i, v);
+	t->info[v] = info;
+	t->hot[v] = hot;
+	if (info.tag == tag_none(i))
+		entry_clear(t, v);
+}
+
+/* The slot of a page: if the page is a victim it comes back first. */
+static inline unsigned int tlb_slot(struct tlb *t, u64 page)
+{
+	unsigned int i = tlb_index(page), v = victim_index(i);
+
+	if (t->info[i].tag != page && t->info[v].tag == page)
+		victim_return(t, i, v);
+	return i;
+}
+
 static void tlb_fill(struct mmu *mmu, struct tlb *t, const struct walk *w)
 {
 	u64 page = w->gva.v & PAGE_MASK, frame = w->gpa.v & PAGE_MASK;
@@ -235,6 +273,8 @@ static void tlb_fill(struct mmu *mmu, struct tlb *t, const struct walk *w)
 
 	if (!OPT_TLB)
 		entry_clear(t, t->last);
+	else if (info->tag != page && info->tag != tag_none(i))
+		entry_copy(t, victim_index(i), i);
 	t->last = i;
 	slot = memslot_find(mmu->slots, gpa(frame));
 	hva = mem_hva(mmu->slots, gpa(frame), PAGE_SIZE, false);
@@ -291,7 +331,7 @@ enum mmu_status mmu_translate(struct mmu *mmu, gva_t gva, u16 len, u8 need, enum
 	enum walk_class c, struct xlat *out, u8 **hva, u32 *pferr)
 {
 	struct tlb *t = &mmu->tlb[attr];
-	unsigned int i = tlb_index(gva.v);
+	unsigned int i = tlb_slot(t, gva.v & PAGE_MASK);
 	struct tlb_info *info = &t->info[i];
 
 	if (info->tag != (gva.v & PAGE_MASK) || need & ~info->rights) {

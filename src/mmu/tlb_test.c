@@ -406,6 +406,88 @@ static void flush_large_twice(void **state)
 	}
 }
 
+/* ---- victims: two pages of one slot, by turns */
+
+#define OTHER_VA (VA ^ 0x401000) /* tlb_index is the same */
+
+/* VA has been driven out of its slot; it may be written without asking. */
+static void make_victim(u64 flags)
+{
+	fake_mode_again(&f);
+	MAP(VA, 0x7000, PTE_W | flags);
+	MAP(OTHER_VA, 0x9000, PTE_W | flags);
+	mmu_flush(&f.mmu);
+	touch(VA, RW);
+	touch(OTHER_VA, RW);
+}
+
+static void victim_returns(void **state)
+{
+	(void)state;
+	assert_int_equal(tlb_index(VA), tlb_index(OTHER_VA));
+	make_victim(0);
+	for (int i = 0; i < 5; i++) {
+		assert_ptr_equal(touch(VA + 4, RW), f.ram + 0x7004);
+		assert_int_equal(hit_w(VA, 1, MMU_KERNEL), OPT_TLB);
+		assert_false(hit_r(OTHER_VA, 1, MMU_KERNEL));
+		assert_ptr_equal(touch(OTHER_VA, RW), f.ram + 0x9000);
+		assert_false(hit_w(VA, 1, MMU_KERNEL));
+	}
+	assert_int_equal(walks(), OPT_TLB ? 2 : 12);
+	mmu_flush_page(&f.mmu, gva(OTHER_VA)); /* the slot is empty, the victim stays */
+	touch(VA, RW);
+	assert_int_equal(walks(), OPT_TLB ? 2 : 13);
+	touch(OTHER_VA, RW);
+	assert_int_equal(walks(), OPT_TLB ? 3 : 14);
+}
+
+static void victims_are_flushed(void **state)
+{
+	struct paging p;
+	u64 before;
+
+	(void)state;
+	f.mmu.paging.cr4 |= CR4_PGE;
+	p = f.mmu.paging;
+	for (int how = 0; how < 4; how++) {
+		make_victim(how == 3 ? PTE_G : 0);
+		if (how == 0)
+			mmu_flush(&f.mmu);
+		else if (how == 1)
+			mmu_flush_page(&f.mmu, gva(VA));
+		else
+			mmu_set_paging(&f.mmu, &p, true);
+		before = walks();
+		touch(VA, MMU_R);
+		assert_int_equal(walks() - before, how == 3 && OPT_TLB ? 0 : 1);
+	}
+	for (int how = 0; how < 2; how++) {
+		make_victim(0);
+		if (how == 0)
+			mmu_flush_writes(&f.mmu);
+		else
+			mmu_unwatch_writes(&f.mmu, gpa(0x7000));
+		assert_ptr_equal(touch(VA, MMU_R), f.ram + 0x7000);
+		assert_int_equal(hit_r(VA, 1, MMU_KERNEL), OPT_TLB);
+		assert_false(hit_w(VA, 1, MMU_KERNEL));
+	}
+}
+
+static void victim_of_large_page(void **state)
+{
+	u64 before;
+
+	(void)state;
+	fake_map(&f, VA, 0, 2, PTE_P | PTE_W | PTE_D);
+	MAP(OTHER_VA, 0x9000, PTE_W);
+	touch(VA, RW);
+	touch(OTHER_VA, RW);
+	mmu_flush_page(&f.mmu, gva(VA ^ 0x1000)); /* another part of it */
+	before = walks();
+	touch(VA, MMU_R);
+	assert_int_equal(walks() - before, 1);
+}
+
 /* New slots: host pointers go, the epoch stays (SEED 7.3: slots are not in it). */
 static void attach(void **state)
 {
@@ -461,6 +543,9 @@ int main(void)
 		T(paging_changes),
 		T(flush_page),
 		T(flush_large_twice),
+		T(victim_returns),
+		T(victims_are_flushed),
+		T(victim_of_large_page),
 		T(attach),
 	};
 
