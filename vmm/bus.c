@@ -13,6 +13,7 @@
 #define PM1_SLP_EN   (1 << 13)
 #define PM1_SLP_TYPE(v) ((v) >> 10 & 7)
 #define PM1_SCI_EN   1
+#define NS_PER_S     1000000000ull
 #define PM_TIMER_HZ  3579545ull /* ACPI 4.8.3.3 */
 
 /* A device's register access: reads return the value, writes get it. */
@@ -27,11 +28,22 @@ static u32 port_uart(struct machine *m, unsigned int off, unsigned int len, bool
 	return 0;
 }
 
+/* Time as the guest has it: its kvmclock in ns, and UTC if KVM is new enough to tell. */
+static struct kvm_clock_data guest_clock(struct machine *m)
+{
+	struct kvm_clock_data d = {0};
+
+	m->api->ioctl(m->vm, KVM_GET_CLOCK, &d);
+	if (!(d.flags & KVM_CLOCK_REALTIME))
+		d.realtime = time(NULL) * NS_PER_S;
+	return d;
+}
+
 static u32 port_rtc(struct machine *m, unsigned int off, unsigned int len, bool write, u32 v)
 {
 	(void)len;
 	if (!write)
-		return rtc_read(&m->rtc, off, time(NULL));
+		return rtc_read(&m->rtc, off, guest_clock(m).realtime / NS_PER_S);
 	rtc_write(&m->rtc, off, v);
 	return 0;
 }
@@ -79,12 +91,10 @@ static u32 port_pm1_control(struct machine *m, unsigned int off, unsigned int le
 
 static u32 port_pm_timer(struct machine *m, unsigned int off, unsigned int len, bool write, u32 v)
 {
-	struct timespec t;
-	u64 ticks;
+	u64 ns = guest_clock(m).clock, ticks;
 
-	(void)m, (void)len, (void)write, (void)v;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	ticks = t.tv_sec * PM_TIMER_HZ + t.tv_nsec * PM_TIMER_HZ / 1000000000;
+	(void)len, (void)write, (void)v;
+	ticks = ns / NS_PER_S * PM_TIMER_HZ + ns % NS_PER_S * PM_TIMER_HZ / NS_PER_S;
 	return (ticks & 0xffffff) >> 8 * off;
 }
 

@@ -92,6 +92,7 @@ struct desc_table {
 #define REQ_SMI	   BIT(3)
 #define REQ_STEP   BIT(4) /* owner only: one instruction at a time (TF, shadow, breakpoints, debug) */
 #define REQ_FLUSH  BIT(5) /* flush the TLB (dirty log cleared, by another thread) */
+#define REQ_COUNT  BIT(7) /* owner only, for good: LEAVE_KICK when insns has reached insn_limit */
 #define REQ_EVENT  BIT(6) /* owner only: cpu->event holds an event to be injected (KVM_INTERRUPT, VCPU_EVENTS) */
 
 enum cpu_leave {
@@ -252,6 +253,8 @@ struct cpu {
 	u32 slots_generation;	/* of the snapshot that the blocks were built from */
 	bool completing;	/* emul_complete is at work: no fetch, no decoding (law 4) */
 	u64 insns;		/* guest instructions retired */
+	u64 insn_limit;		/* REQ_COUNT */
+	u64 random;		/* not 0: the state that RDRAND's numbers come from */
 	u64 stat_tb_built, stat_tb_lookup;
 };
 
@@ -367,7 +370,7 @@ bool cpu_stops_each(const struct cpu *cpu);
 /* Must a REP end behind the current iteration? It is entered again for the rest. */
 static inline bool cpu_rep_must_end(const struct cpu *cpu)
 {
-	u32 request = cpu->request & cpu->request_mask;
+	u32 request = cpu->request & cpu->request_mask & ~REQ_COUNT;
 
 	return unlikely(request) && (request != REQ_STEP || cpu_stops_each(cpu));
 }

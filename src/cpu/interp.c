@@ -174,7 +174,7 @@ static enum stop run_events(struct cpu *cpu)
 {
 	int vector;
 
-	if (cpu->request & REQ_KICK) {
+	if (cpu->request & REQ_KICK || (cpu->request & REQ_COUNT && cpu->insns >= cpu->insn_limit)) {
 		cpu_unrequest(cpu, REQ_KICK);
 		cpu->leave = LEAVE_KICK;
 		return STOP_LEAVE;

@@ -108,7 +108,7 @@ static u8 derive_flat(const struct cpu *cpu)
 
 static u32 derive_request_mask(const struct cpu *cpu)
 {
-	u32 mask = REQ_KICK | REQ_STEP | REQ_FLUSH | REQ_EVENT;
+	u32 mask = REQ_KICK | REQ_STEP | REQ_FLUSH | REQ_EVENT | REQ_COUNT;
 
 	if (cpu->guest_debug_block)
 		return mask;

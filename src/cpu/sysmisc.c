@@ -55,14 +55,29 @@ enum stop exec_rdpmc(struct cpu *cpu, const struct insn *i, struct env *e)
 	return cpu_gp(cpu, 0);
 }
 
+/* The host's numbers; in counted time (kvm/counted.h) a fixed sequence, splitmix64's. */
+static bool random_number(struct cpu *cpu, u64 *v)
+{
+	if (cpu->random) {
+		*v = cpu->random += 0x9e3779b97f4a7c15;
+		*v = (*v ^ *v >> 30) * 0xbf58476d1ce4e5b9;
+		*v = (*v ^ *v >> 27) * 0x94d049bb133111eb;
+		*v ^= *v >> 31;
+		return true;
+	}
+	while (getrandom(v, sizeof(*v), 0) != sizeof(*v))
+		if (errno != EINTR)
+			return false;
+	return true;
+}
+
 /* CF says that the number is good; the other flags are 0. */
 static enum stop random_to(struct cpu *cpu, const struct insn *i)
 {
 	u64 v;
 
-	while (getrandom(&v, sizeof(v), 0) != sizeof(v))
-		if (errno != EINTR)
-			return cpu_fail(cpu, "the host has no random numbers");
+	if (!random_number(cpu, &v))
+		return cpu_fail(cpu, "the host has no random numbers");
 	reg_set(cpu, i->rm, i->osz, zext(v, i->osz));
 	cpu->fl = eflags_to_image(EFL_CF);
 	return STOP_OK;

@@ -3,6 +3,7 @@
  * Time: the host's TSC, the guest's TSC, kvmclock and its pages. One linear function per VM
  * (vm->clock) gives kvmclock from the host's TSC, so all vCPUs show the same time.
  */
+#include "kvm/counted.h"
 #include "kvm/ioctl.h"
 
 #include "base/clock.h"
@@ -36,7 +37,7 @@ u64 mono_ns(void)
 static struct {
 	pthread_once_t once;
 	u32 khz;
-	bool invariant;
+	bool invariant, counted;
 } host = {.once = PTHREAD_ONCE_INIT};
 
 /* TSC and clock at the same moment: the narrowest of several brackets. */
@@ -61,9 +62,15 @@ static void calibrate(void)
 	u64 tsc0, ns0, tsc1, ns1;
 	struct timespec pause = {0, CALIBRATION_NS};
 
+	host.counted = counted_wanted();
+	if (host.counted) {
+		host.khz = COUNTED_TSC_KHZ;
+		host.invariant = true;
+		return;
+	}
 	host.invariant = __get_cpuid(0x80000007, &a, &b, &c, &d) && d & BIT(8);
 	if (!host.invariant) {
-		host.khz = 1000000; /* host_tsc() counts nanoseconds then */
+		host.khz = 1000000; /* vm_tsc() counts nanoseconds then */
 		return;
 	}
 	sample(&tsc0, &ns0);
@@ -84,9 +91,27 @@ bool host_tsc_invariant(void)
 	return host.invariant;
 }
 
-u64 host_tsc(void)
+bool host_time_counted(void)
 {
+	pthread_once(&host.once, calibrate);
+	return host.counted;
+}
+
+u64 vm_tsc(const struct vm *vm)
+{
+	if (vm->counted)
+		return counted_ns(vm->counted);
 	return host_tsc_invariant() ? __rdtsc() : mono_ns();
+}
+
+u64 vm_mono_ns(const struct vm *vm)
+{
+	return vm->counted ? counted_ns(vm->counted) : mono_ns();
+}
+
+static u64 vm_realtime_ns(const struct vm *vm)
+{
+	return vm->counted ? counted_realtime_ns(vm->counted) : clock_ns(CLOCK_REALTIME);
 }
 
 /* ---- guest TSC */
@@ -119,13 +144,13 @@ void vcpu_tsc_init(struct vcpu *v)
 	v->tsc_khz = vm->tsc_khz;
 	v->tsc_ratio = ratio_of(vm->tsc_khz);
 	if (!vm->nr_vcpus)
-		vm->tsc_offset = -scaled(v, host_tsc());
+		vm->tsc_offset = -scaled(v, vm_tsc(vm));
 	v->tsc_offset = vm->tsc_offset;
 }
 
 int vcpu_set_tsc_khz(struct vcpu *v, u32 khz)
 {
-	u64 now = host_tsc(), guest = vcpu_tsc(v, now);
+	u64 now = vm_tsc(v->vm), guest = vcpu_tsc(v, now);
 
 	if (!khz)
 		khz = host_tsc_khz();
@@ -155,7 +180,7 @@ static bool means_same(struct vcpu *v, u64 value, u64 now)
 
 void vcpu_set_tsc(struct vcpu *v, u64 value, bool host_write)
 {
-	u64 now = host_tsc(), old = v->tsc_offset;
+	u64 now = vm_tsc(v->vm), old = v->tsc_offset;
 
 	pthread_mutex_lock(&v->vm->lock);
 	if (host_write && means_same(v, value, now)) {
@@ -242,7 +267,7 @@ long vm_set_tsc_khz(struct ioc *c)
 
 void vm_clock_init(struct vm *vm)
 {
-	vm->clock = (struct vm_clock){.base_tsc = host_tsc()};
+	vm->clock = (struct vm_clock){.base_tsc = vm_tsc(vm)};
 }
 
 u64 vm_clock_ns(const struct vm *vm, u64 tsc)
@@ -301,7 +326,7 @@ void vcpu_write_time(struct vcpu *v)
 	if (!v->time_on)
 		return;
 	pthread_mutex_lock(&v->vm->lock);
-	base = host_tsc_invariant() ? v->vm->clock.base_tsc : host_tsc();
+	base = host_tsc_invariant() ? v->vm->clock.base_tsc : vm_tsc(v->vm);
 	t.system_time = vm_clock_ns(v->vm, base);
 	pthread_mutex_unlock(&v->vm->lock);
 	t.tsc_timestamp = vcpu_tsc(v, base);
@@ -327,7 +352,7 @@ void vm_write_wall_clock(struct vcpu *v, gpa_t where)
 	if (!where.v)
 		return;
 	pthread_mutex_lock(&v->vm->lock);
-	boot = clock_ns(CLOCK_REALTIME) - vm_clock_ns(v->vm, host_tsc());
+	boot = vm_realtime_ns(v->vm) - vm_clock_ns(v->vm, vm_tsc(v->vm));
 	pthread_mutex_unlock(&v->vm->lock);
 	w.sec = boot / NS_PER_S;
 	w.nsec = boot % NS_PER_S;
@@ -340,10 +365,10 @@ long vm_get_clock(struct ioc *c)
 	u64 tsc;
 
 	pthread_mutex_lock(&c->vm->lock);
-	tsc = host_tsc();
+	tsc = vm_tsc(c->vm);
 	d->clock = vm_clock_ns(c->vm, tsc);
 	pthread_mutex_unlock(&c->vm->lock);
-	d->realtime = clock_ns(CLOCK_REALTIME);
+	d->realtime = vm_realtime_ns(c->vm);
 	d->flags = KVM_CLOCK_REALTIME;
 	if (host_tsc_invariant()) {
 		d->host_tsc = tsc;
@@ -362,12 +387,12 @@ long vm_set_clock(struct ioc *c)
 	if (d->flags & ~(KVM_CLOCK_VALID_FLAGS))
 		return -EINVAL;
 	if (d->flags & KVM_CLOCK_REALTIME) {
-		u64 now = clock_ns(CLOCK_REALTIME);
+		u64 now = vm_realtime_ns(vm);
 
 		passed = now > d->realtime ? now - d->realtime : 0;
 	}
 	pthread_mutex_lock(&vm->lock);
-	vm->clock = (struct vm_clock){.base_tsc = host_tsc(), .base_ns = d->clock + passed};
+	vm->clock = (struct vm_clock){.base_tsc = vm_tsc(vm), .base_ns = d->clock + passed};
 	pthread_mutex_unlock(&vm->lock);
 	for (unsigned int i = 0; (v = vm_vcpu(vm, i)); i++)
 		vcpu_ask(v, TODO_CLOCK);

@@ -61,7 +61,7 @@ static u64 second(void) /* of the host's TSC */
 /* All start at 0 and together. */
 static void start(void **state)
 {
-	u64 t = host_tsc();
+	u64 t = vm_tsc(vm);
 
 	(void)state;
 	assert_in_range(vcpu_tsc(cpu[0], t), 0, 10 * second());
@@ -76,9 +76,9 @@ static void frequency(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(khz); i++) {
-		before = vcpu_tsc(cpu[0], host_tsc());
+		before = vcpu_tsc(cpu[0], vm_tsc(vm));
 		assert_int_equal(vcpu_set_tsc_khz(cpu[0], khz[i]), 0);
-		t = host_tsc();
+		t = vm_tsc(vm);
 		assert_in_range(vcpu_tsc(cpu[0], t), before, before + 100 * (u64)khz[i] * 1000);
 		rate = vcpu_tsc(cpu[0], t + 1000 * second()) - vcpu_tsc(cpu[0], t);
 		assert_in_range(rate, 1000000ull * khz[i] - khz[i], 1000000ull * khz[i] + khz[i]);
@@ -108,7 +108,7 @@ static void client_writes(void **state)
 		teardown(state);
 		setup(state);
 		vcpu_set_tsc(cpu[0], 1000 * second(), true);
-		t = host_tsc();
+		t = vm_tsc(vm);
 		assert_in_range(vcpu_tsc(cpu[0], t), 1000 * second(), 1010 * second());
 		vcpu_set_tsc(cpu[1], vcpu_tsc(cpu[0], t) + row[i].ms * (s64)host_tsc_khz(), true);
 		ahead = vcpu_tsc(cpu[1], t) - vcpu_tsc(cpu[0], t);
@@ -162,7 +162,7 @@ static void clock_page(void **state)
 		version = p.version;
 		assert_int_equal(p.flags & 2, i == 1 ? 2 : 0); /* guest was stopped: said once */
 		for (u64 s = 0; s < 3; s++) {
-			u64 t = host_tsc() + s * 1000 * second(), now = vm_clock_ns(vm, t);
+			u64 t = vm_tsc(vm) + s * 1000 * second(), now = vm_clock_ns(vm, t);
 			u64 guest = p.system_time +
 				pvclock_ns(vcpu_tsc(cpu[0], t) - p.tsc_timestamp, p.mul, p.shift);
 

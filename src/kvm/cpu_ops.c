@@ -116,7 +116,10 @@ static enum stop op_msr_refused(struct cpu *cpu, u32 index, bool write, bool all
 
 static u64 op_host_to_guest_tsc(struct cpu *cpu, u64 tsc)
 {
-	return vcpu_tsc(vcpu_of(cpu), host_tsc_invariant() ? tsc : host_tsc());
+	struct vcpu *v = vcpu_of(cpu);
+	bool direct = host_tsc_invariant() && !v->vm->counted;
+
+	return vcpu_tsc(v, direct ? tsc : vm_tsc(v->vm));
 }
 
 /* ---- hypercalls: number in RAX, arguments in RBX, RCX, RDX, RSI */

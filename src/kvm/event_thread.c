@@ -6,6 +6,7 @@
  */
 #include "kvm/event_thread.h"
 
+#include "kvm/timers.h"
 #include "kvm/vm.h"
 
 #include <errno.h>
@@ -26,67 +27,9 @@ struct event_thread {
 	pthread_cond_t idle;  /* `busy` became NULL; `started` was set */
 	bool started, stop, stopped, sleeping;
 	u64 timer_at; /* what `timer` is set to; ~0: not */
-	/* binary heap of armed timers by deadline_ns; timer->pos = place + 1, 0 when not in it */
-	struct irq_timer **heap;
-	size_t nr, room;
+	struct timers timers;
 	struct event_source *sources, *busy;
 };
-
-/* ---- the heap */
-
-static void heap_put(struct event_thread *t, size_t i, struct irq_timer *x)
-{
-	t->heap[i] = x;
-	x->pos = i + 1;
-}
-
-static void heap_up(struct event_thread *t, size_t i, struct irq_timer *x)
-{
-	for (; i && t->heap[(i - 1) / 2]->deadline_ns > x->deadline_ns; i = (i - 1) / 2)
-		heap_put(t, i, t->heap[(i - 1) / 2]);
-	heap_put(t, i, x);
-}
-
-static void heap_down(struct event_thread *t, size_t i, struct irq_timer *x)
-{
-	for (size_t k; (k = 2 * i + 1) < t->nr; i = k) {
-		if (k + 1 < t->nr && t->heap[k + 1]->deadline_ns < t->heap[k]->deadline_ns)
-			k++;
-		if (t->heap[k]->deadline_ns >= x->deadline_ns)
-			break;
-		heap_put(t, i, t->heap[k]);
-	}
-	heap_put(t, i, x);
-}
-
-static void heap_remove(struct event_thread *t, struct irq_timer *x)
-{
-	size_t i = x->pos - 1;
-	struct irq_timer *last = t->heap[--t->nr];
-
-	x->pos = 0;
-	if (last == x)
-		return;
-	if (i && t->heap[(i - 1) / 2]->deadline_ns > last->deadline_ns)
-		heap_up(t, i, last);
-	else
-		heap_down(t, i, last);
-}
-
-static bool heap_insert(struct event_thread *t, struct irq_timer *x)
-{
-	if (t->nr == t->room) {
-		size_t room = 2 * t->room;
-		struct irq_timer **h = realloc(t->heap, room * sizeof(*h));
-
-		if (!h)
-			return false;
-		t->heap = h;
-		t->room = room;
-	}
-	heap_up(t, t->nr++, x);
-	return true;
-}
 
 /* ---- the thread */
 
@@ -102,11 +45,10 @@ static void wake(struct event_thread *t)
 static void fire_due(struct event_thread *t)
 {
 	u64 now = mono_ns();
+	struct irq_timer *x;
 
-	while (t->nr && t->heap[0]->deadline_ns <= now && !t->stop) {
-		struct irq_timer *x = t->heap[0];
-
-		heap_remove(t, x);
+	while ((x = timers_first(&t->timers)) && x->deadline_ns <= now && !t->stop) {
+		timers_disarm(&t->timers, x);
 		pthread_mutex_unlock(&t->lock);
 		x->fire(x);
 		pthread_mutex_lock(&t->lock);
@@ -159,11 +101,12 @@ static void drain(struct event_thread *t, int fd)
 
 static void wait_for_events(struct event_thread *t)
 {
+	const struct irq_timer *first = timers_first(&t->timers);
 	struct epoll_event e[16];
 	int n;
 
-	if (t->nr && t->heap[0]->deadline_ns < t->timer_at)
-		set_timer(t, t->heap[0]->deadline_ns);
+	if (first && first->deadline_ns < t->timer_at)
+		set_timer(t, first->deadline_ns);
 	t->sleeping = true;
 	pthread_mutex_unlock(&t->lock);
 	n = epoll_pwait(t->epoll, e, ARRAY_SIZE(e), -1, NULL);
@@ -249,10 +192,8 @@ int event_thread_start(struct event_thread **out)
 	pthread_mutex_init(&t->lock, NULL);
 	pthread_cond_init(&t->idle, NULL);
 	t->timer_at = ~0ull;
-	t->room = 64; /* enough for most machines: no allocation later */
-	t->heap = calloc(t->room, sizeof(*t->heap));
 	t->epoll = t->wake = t->timer = -1;
-	r = t->heap ? open_descriptors(t) : -ENOMEM;
+	r = timers_init(&t->timers) ? open_descriptors(t) : -ENOMEM;
 	if (!r)
 		r = start_thread(t);
 	if (!r) {
@@ -282,7 +223,7 @@ void event_thread_free(struct event_thread *t)
 		close(t->timer);
 	if (t->epoll >= 0)
 		close(t->epoll);
-	free(t->heap);
+	timers_free(&t->timers);
 	pthread_cond_destroy(&t->idle);
 	pthread_mutex_destroy(&t->lock);
 	free(t);
@@ -291,10 +232,7 @@ void event_thread_free(struct event_thread *t)
 void event_arm(struct event_thread *t, struct irq_timer *x, u64 deadline_ns)
 {
 	pthread_mutex_lock(&t->lock);
-	if (x->pos)
-		heap_remove(t, x);
-	x->deadline_ns = deadline_ns;
-	if (heap_insert(t, x) && t->sleeping && deadline_ns < t->timer_at)
+	if (timers_arm(&t->timers, x, deadline_ns) && t->sleeping && deadline_ns < t->timer_at)
 		set_timer(t, deadline_ns);
 	pthread_mutex_unlock(&t->lock);
 }
@@ -302,8 +240,7 @@ void event_arm(struct event_thread *t, struct irq_timer *x, u64 deadline_ns)
 void event_disarm(struct event_thread *t, struct irq_timer *x)
 {
 	pthread_mutex_lock(&t->lock);
-	if (x->pos)
-		heap_remove(t, x);
+	timers_disarm(&t->timers, x);
 	pthread_mutex_unlock(&t->lock);
 }
 

@@ -3,6 +3,7 @@
  * The interrupt chips as ioctls, and the ops through which irq/ reaches vCPUs and timers.
  * What the chips do is in irq/.
  */
+#include "kvm/counted.h"
 #include "kvm/event_thread.h"
 #include "kvm/ioctl.h"
 
@@ -71,31 +72,40 @@ static void op_acked(void *vm, unsigned int gsi)
 
 static u64 op_now_ns(void *vm)
 {
-	(void)vm;
-	return mono_ns();
+	return vm_mono_ns(vm);
 }
 
 static u64 op_tsc_deadline_ns(void *vm, unsigned int vcpu, u64 tsc)
 {
 	struct vcpu *v = vm_vcpu(vm, vcpu);
-	u64 now = mono_ns(), guest;
+	u64 now = vm_mono_ns(vm), guest;
 
 	if (!v)
 		return now;
-	guest = vcpu_tsc(v, host_tsc());
+	guest = vcpu_tsc(v, vm_tsc(vm));
 	if (tsc <= guest)
 		return 0;
 	return now + (u64)((unsigned __int128)(tsc - guest) * 1000000 / v->tsc_khz);
 }
 
-static void op_arm(void *vm, struct irq_timer *t, u64 deadline_ns)
+static void op_arm(void *opaque, struct irq_timer *t, u64 deadline_ns)
 {
-	event_arm(((struct vm *)vm)->events, t, deadline_ns);
+	struct vm *vm = opaque;
+
+	if (vm->counted)
+		counted_arm(vm->counted, t, deadline_ns);
+	else
+		event_arm(vm->events, t, deadline_ns);
 }
 
-static void op_disarm(void *vm, struct irq_timer *t)
+static void op_disarm(void *opaque, struct irq_timer *t)
 {
-	event_disarm(((struct vm *)vm)->events, t);
+	struct vm *vm = opaque;
+
+	if (vm->counted)
+		counted_disarm(vm->counted, t);
+	else
+		event_disarm(vm->events, t);
 }
 
 const struct irqchip_ops vm_irqchip_ops = {

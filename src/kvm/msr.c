@@ -174,7 +174,7 @@ static bool smbase_set(struct vcpu *v, u32 index, u64 value, bool host)
 static bool tsc_get(struct vcpu *v, u32 index, u64 *value, bool host)
 {
 	(void)index, (void)host;
-	*value = vcpu_tsc(v, host_tsc());
+	*value = vcpu_tsc(v, vm_tsc(v->vm));
 	return true;
 }
 

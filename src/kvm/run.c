@@ -3,6 +3,7 @@
  * KVM_RUN: finish what user space has answered, then run the guest until something must be
  * decided outside (DESIGN.md 4; api.rst KVM_RUN). Read kvm/vcpu.h and emul/emul.h before.
  */
+#include "kvm/counted.h"
 #include "kvm/ioctl.h"
 
 #include "base/log.h"
@@ -358,6 +359,8 @@ static int exit_kick(struct vcpu *v)
 	int r;
 
 	v->stats.request_irq_exits++;
+	if (v->vm->counted)
+		counted_fire(v->vm->counted);
 	r = step_out(v);
 	if (r != RUN_ON)
 		return r;

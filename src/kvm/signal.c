@@ -10,6 +10,7 @@
  *
  * The first and the last are polled by a timer while a vCPU is in the guest.
  */
+#include "kvm/counted.h"
 #include "kvm/event_thread.h"
 #include "kvm/kvm.h"
 #include "kvm/vcpu.h"
@@ -91,6 +92,14 @@ static int sleep_once(struct vcpu *v, u64 mask)
 	return 0;
 }
 
+/* In counted time a halted vCPU does not wait for its timers. */
+static int wait_once(struct vcpu *v, u64 mask)
+{
+	struct counted *c = v->vm->counted;
+
+	return c && counted_skip(c) ? 0 : sleep_once(v, mask);
+}
+
 /*
  * All signals are blocked from the last look until ppoll unblocks them: none can slip in
  * between. `asleep` and the word that `ready` looks at are ordered against vcpu_kick.
@@ -103,7 +112,7 @@ int vcpu_wait(struct vcpu *v, bool (*ready)(struct vcpu *v))
 
 	__atomic_store_n(&v->asleep, 1, __ATOMIC_SEQ_CST);
 	while (!r && !ready(v))
-		r = vcpu_interrupted(v) ? -EINTR : sleep_once(v, mask);
+		r = vcpu_interrupted(v) ? -EINTR : wait_once(v, mask);
 	__atomic_store_n(&v->asleep, 0, __ATOMIC_SEQ_CST);
 	set_signal_mask(old);
 	v->stats.halt_wait_ns += mono_ns() - start;

@@ -68,9 +68,9 @@ void vcpu_steal(struct vcpu *v)
 	u64 now, delay;
 	u32 tid;
 
-	if (!(v->steal_msr & KVM_MSR_ENABLED))
+	if (!(v->steal_msr & KVM_MSR_ENABLED) || v->vm->counted)
 		return;
-	now = host_tsc();
+	now = vm_tsc(v->vm);
 	if ((now - v->steal.read_at) * 1000000 / host_tsc_khz() < READ_EVERY_NS)
 		return;
 	v->steal.read_at = now;

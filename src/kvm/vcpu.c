@@ -2,6 +2,8 @@
 /* A vCPU's making, end, and the way in and out of the guest. KVM_RUN itself is in run.c. */
 #include "kvm/vcpu.h"
 
+#include "base/log.h"
+#include "kvm/counted.h"
 #include "kvm/ioctl.h"
 
 #include <errno.h>
@@ -171,6 +173,8 @@ static int vcpu_init(struct vcpu *v)
 	if (r)
 		return r;
 	cpu_detach(&v->cpu);
+	if (v->vm->counted)
+		counted_follow(v->vm->counted, &v->cpu);
 	v->cpu.force_emulation = force && !strcmp(force, "1");
 	if (v->dirty.size)
 		v->cpu.mmu.dirtied = page_dirtied;
@@ -216,6 +220,10 @@ static int check_id(struct vm *vm, u64 id)
 		return -EINVAL;
 	if (vm->nr_vcpus >= VM_VCPUS_MAX)
 		return -EINVAL;
+	if (vm->counted && vm->nr_vcpus) {
+		log_once("ANYKVM_CLOCK=instructions is for machines of one vCPU");
+		return -EINVAL;
+	}
 	return vm_vcpu_by_id(vm, id) ? -EEXIST : 0;
 }
 

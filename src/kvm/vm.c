@@ -3,6 +3,7 @@
 #include "kvm/vm.h"
 
 #include "base/log.h"
+#include "kvm/counted.h"
 #include "kvm/event_thread.h"
 #include "kvm/ioctl.h"
 
@@ -37,6 +38,7 @@ static void vm_free(struct vm *vm)
 	}
 	if (vm->events)
 		event_thread_free(vm->events);
+	counted_free(vm->counted);
 	if (vm->mmio)
 		iobus_destroy(vm->mmio);
 	if (vm->pio)
@@ -96,6 +98,11 @@ static int vm_init(struct vm *vm)
 	vm->pio = iobus_create();
 	if (!vm->mine || !vm->ring || !vm->mem || !vm->mmio || !vm->pio)
 		return -ENOMEM;
+	if (host_time_counted()) {
+		vm->counted = counted_create();
+		if (!vm->counted)
+			return -ENOMEM;
+	}
 	vm->tsc_khz = host_tsc_khz();
 	vm_clock_init(vm);
 	vm->watch.fire = vm_watch_fire;

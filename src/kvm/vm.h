@@ -26,6 +26,7 @@
 	 KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS)
 
 struct vcpu;
+struct counted;
 struct event_thread;
 struct irqfd;
 struct ioeventfd;
@@ -48,6 +49,7 @@ struct vm {
 	struct mem *mem;
 	struct iobus *mmio, *pio;
 	struct event_thread *events;
+	struct counted *counted; /* NULL: guest time is the host's (kvm/counted.h) */
 	struct kvm_coalesced_mmio_ring *ring; /* one page, shared with all clients: page 2 of vCPU maps */
 
 	/*
@@ -147,8 +149,11 @@ void coalesced_free(struct vm *vm);
 /* clock.c */
 u32 host_tsc_khz(void);	      /* calibrated once */
 bool host_tsc_invariant(void);
-u64 host_tsc(void);	      /* rdtsc, or its stand-in where the TSC is not invariant */
+bool host_time_counted(void); /* ANYKVM_CLOCK=instructions */
 u64 mono_ns(void);	      /* CLOCK_MONOTONIC */
+/* What the VM's time is made from: the host's TSC and clocks, or counted time. Any thread. */
+u64 vm_tsc(const struct vm *vm); /* rdtsc, or its stand-in where the TSC is not invariant */
+u64 vm_mono_ns(const struct vm *vm);
 void vm_clock_init(struct vm *vm);
 u64 vm_clock_ns(const struct vm *vm, u64 host_tsc); /* kvmclock at that time */
 
