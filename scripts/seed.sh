@@ -34,8 +34,6 @@ linux() {
 	bad=$((bad + on))
 	printf '%-30s %9s %9s %10s %10s %9s %9s\n' "$1: data" "$(stat $2-off emul_walk_data)" \
 		"$on" "$(stat $2-off cpu_walk)" "$(stat $2-on cpu_walk)" "$3" "$4"
-	printf '%-30s %19s %10s %10s\n' "  per million instructions" "" "$(rate $2-off)" \
-		"$(rate $2-on)"
 	printf '%-30s %9s %9s\n' "  proofs ahead" "$(stat $2-off emul_walk_prove)" \
 		"$(stat $2-on emul_walk_prove)"
 	printf '%-30s %9s %9s %10s %10s\n' "  system: tables, TSS, IDT" \
