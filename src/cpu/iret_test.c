@@ -108,6 +108,25 @@ static void iret_forms(void **state)
 	}
 }
 
+/*
+ * Selector and rights of GS go, its base stays: code at CPL 3 may use what WRMSR put there
+ * (SDM 3A 5.8.6 names the selector alone; so do the processors of both vendors).
+ */
+static void iret_keeps_base(void **state)
+{
+	struct segment *gs = &m->cpu.seg[SEG_GS];
+
+	(void)state;
+	machine_mode(m, M_LONG);
+	*gs = m->cpu.seg[SEG_DS];
+	gs->base = 0x400000;
+	cpu_update(&m->cpu);
+	stack_items(8, 5, (u64[]){0x1234, S_UCODE64, F(0), 0x5008, S_UDATA});
+	assert_int_equal(EXEC(m, "\x48\xcf"), STOP_OK);
+	assert_true(gs->unusable && gs->sel == 0);
+	assert_int_equal(gs->base, 0x400000);
+}
+
 /* A 16-bit stack leaves bits 31..16 of ESP alone, the way Linux' espfix knows it. */
 static void iret_to_16bit_stack(void **state)
 {
@@ -369,6 +388,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(iret_forms),
+		cmocka_unit_test(iret_keeps_base),
 		cmocka_unit_test(iret_to_16bit_stack),
 		cmocka_unit_test(iret_nt_in_long_mode),
 		cmocka_unit_test(far_jumps_and_calls),

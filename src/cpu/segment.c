@@ -154,7 +154,11 @@ void seg_drop_inner(struct cpu *cpu, u8 cpl)
 		bool conforming = (s->attr & (TYPE_CODE | TYPE_CONFORMING)) ==
 			(TYPE_CODE | TYPE_CONFORMING);
 
-		if (!s->unusable && !conforming && SEGA_DPL(s->attr) < cpl)
+		if (!s->unusable && !conforming && SEGA_DPL(s->attr) < cpl) {
+			u64 base = s->base; /* 64-bit code still uses that of FS and GS */
+
 			*s = seg_null(0, 0);
+			s->base = base;
+		}
 	}
 }

@@ -95,7 +95,7 @@ static inline void seg_commit(struct cpu *cpu, enum seg seg, const struct segmen
 {
 	cpu->seg[seg] = *s;
 }
-/* Commit: outer return: data segments that the new CPL may not have become null (SDM 3A 5.8.6). */
+/* Commit: outer return: data segments that the new CPL may not have become null, the base stays (SDM 3A 5.8.6). */
 void seg_drop_inner(struct cpu *cpu, u8 cpl);
 
 /* Linear address of [ea, +len) in segment s; error: of the #SS or #GP. m64: 64-bit addressing. */
