@@ -322,6 +322,8 @@ static void debug_registers(void **state)
 
 static void breakpoints(void **state)
 {
+	static struct cpuid_entry intel = {.leaf = 0, .eax = 1, .ebx = 0x756e6547, .edx = 0x49656e69,
+		.ecx = 0x6c65746e};
 	struct cpu *cpu = &m->cpu;
 
 	(void)state;
@@ -331,6 +333,14 @@ static void breakpoints(void **state)
 	cpu->dr[2] = DATA + 8;		 /* access 8 */
 	cpu->dr7 = DR7_FIXED | 0x15 | 0xdull << 20 | 0xbull << 24;
 	ASSERT_EXC(m, debug_check_fetch(cpu), EXC_DB, 0);
+	cpu->shadow_ss = true; /* of MOV SS */
+	assert_int_equal(debug_check_fetch(cpu), STOP_EXC);
+	cpu->cpuid = &intel;
+	cpu->nr_cpuid = 1;
+	assert_int_equal(debug_check_fetch(cpu), STOP_OK);
+	cpu->cpuid = table;
+	cpu->nr_cpuid = ARRAY_SIZE(table);
+	cpu->shadow_ss = false;
 	assert_int_equal(cpu->exc.payload, 1);
 	cpu->eflags |= EFL_RF;
 	assert_int_equal(debug_check_fetch(cpu), STOP_OK);

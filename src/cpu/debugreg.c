@@ -87,12 +87,18 @@ static const u64 *dr_in_force(const struct cpu *cpu, u64 *dr7)
 	return cpu->guest_debug_hw ? cpu->guest_dr : cpu->dr;
 }
 
+/* Intel's processors hold instruction breakpoints back behind MOV SS too (SDM 3A 6.8.3), AMD's do not. */
+static bool shadowed(const struct cpu *cpu)
+{
+	return cpu->shadow_ss && cpu_is_intel(cpu);
+}
+
 enum stop debug_check_fetch(struct cpu *cpu)
 {
 	u64 dr7, bits, linear = cpu->rip + cpu->ea_base[SEG_CS];
 	const u64 *dr = dr_in_force(cpu, &dr7);
 
-	if (!debug_dr7_enabled(dr7) || cpu->shadow_ss)
+	if (!debug_dr7_enabled(dr7) || shadowed(cpu))
 		return STOP_OK;
 	if ((cpu->eflags & EFL_RF) && !cpu->guest_debug_hw)
 		return STOP_OK;

@@ -204,10 +204,18 @@ enum stop exec_into(struct cpu *cpu, const struct insn *i, struct env *e)
 	return cpu->fl & FI_OF ? deliver_soft(e, EXC_OF, deliver_once, true) : STOP_OK;
 }
 
-/* F1 is a privileged software exception: no check of the gate's DPL. */
+/*
+ * F1 is a privileged software exception: no check of the gate's DPL. Its #DB takes the data
+ * breakpoints with it that a MOV SS just before has held back.
+ */
 enum stop exec_int1(struct cpu *cpu, const struct insn *i, struct env *e)
 {
+	u64 held = cpu->guest_debug_hw ? 0 : cpu->data_hits;
+	struct exception x = {.vector = EXC_DB, .has_payload = held, .payload = held};
+
 	(void)i;
-	cpu->dr7 &= ~DR7_GD;
-	return deliver_soft(e, EXC_DB, deliver_once, false);
+	TRY(deliver_soft(e, EXC_DB, deliver_once, false));
+	commit_payload(cpu, &x);
+	cpu->data_hits &= ~held;
+	return STOP_OK;
 }

@@ -7,6 +7,7 @@
  * The processor proves the explicit memory operand, as it does for a port access, and hands the
  * translations over. Implicit operands (stack, strings) are the emulator's own business.
  */
+#include "cpu/debug.h"
 #include "cpu/interp.h"
 
 #include <string.h>
@@ -37,6 +38,7 @@ enum stop force_emulation(struct cpu *cpu)
 	cpu->rip += sizeof(prefix);
 	if (cpu->mode != MODE_64)
 		cpu->rip = (u32)cpu->rip;
+	TRY(debug_check_fetch(cpu));
 	TRY(tb_fetch_one(cpu, &i));
 	stop = prove_operand(cpu, &i, &cpu->exit->fault);
 	if (stop != STOP_NPF)

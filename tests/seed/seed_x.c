@@ -262,6 +262,26 @@ static void force_undefined(void **state)
 	seed_destroy(s);
 }
 
+/* An instruction breakpoint behind the prefix is hit before the emulator sees the instruction. */
+static void force_breakpoint(void **state)
+{
+	struct seed *s = CREATE(forced_ud);
+	u64 rip;
+
+	(void)state;
+	s->g->cpu.force_emulation = true;
+	s->g->cpu.dr[0] = CODE + 6;
+	s->g->cpu.dr7 |= 1;
+	cpu_update(&s->g->cpu);
+	seed_run(s);
+	assert_int_equal(s->vector, EXC_DB);
+	assert_int_equal(s->g->cpu.dr6 & 15, 1);
+	memcpy(&rip, s->g->ram + IST - 40, 8);
+	assert_int_equal(rip, CODE + 6);
+	assert_int_equal(s->em.stats.insn_emulation, 0);
+	seed_destroy(s);
+}
+
 static void force_is_off(void **state)
 {
 	struct seed *s = CREATE(not_forced);
@@ -303,6 +323,7 @@ int main(void)
 		cmocka_unit_test(popf_from_a_device),
 		cmocka_unit_test(force),
 		cmocka_unit_test(force_undefined),
+		cmocka_unit_test(force_breakpoint),
 		cmocka_unit_test(force_is_off),
 		cmocka_unit_test(delivery_is_the_processors),
 	};

@@ -255,7 +255,10 @@ static void test_code(void)
 	write_dr7(0x400);
 	TRY("movq $997f, %%rbx; movq %%rbx, %%db0; movl $0x401, %%ebx; movq %%rbx, %%db7;"
 	    "movq $997f, step_ip; movl %%ss, %%ebx; movl %%ebx, %%ss; 997: nop; nop");
-	want_none("behind MOV SS: not seen");
+	if (cpu_is_intel())
+		want_none("behind MOV SS: Intel holds it back");
+	else
+		want_hit("behind MOV SS: AMD does not", 1);
 	write_dr7(0x400);
 }
 
@@ -333,6 +336,11 @@ static void test_mov_ss(void)
 	      (ulong)trap_stubs + 16 * BP);
 	check("INT3: its bits", traps[0].dr6 & 15, 1);
 	check("INT3: the #BP itself", traps[1].vector, BP);
+	watch(0, (ulong)&watched[4], RW_RW, LEN2);
+	TRY("movq $997f, step_ip; movw (%0), %%ss; .byte 0xf1; 997: nop", "S"(&watched[4]));
+	write_dr7(0x400);
+	want_hit("INT1: one #DB for both", 1);
+	check("INT1: behind it", traps[0].ip, step_ip);
 }
 
 /* ---- a debugger in the VMM: exits, and the guest sees nothing */
