@@ -45,6 +45,7 @@ struct irqchip {
 	struct pit *pit;
 	u64 x2apic_api;
 	unsigned int nr_lapics; /* highest number in use + 1 */
+	bool renamed;	/* an xAPIC ID register was given another ID than its vCPU's */
 	struct lapic *lapic[IRQ_VCPUS_MAX];
 
 	pthread_mutex_t routes_lock; /* to swap or reference the table below */
@@ -152,6 +153,9 @@ int lapic_highest(const struct lapic *l, u32 offset); /* vector in ISR, TMR or I
 void lapic_update_ppr(struct lapic *l);
 void lapic_recheck(struct lapic *l); /* owner: kick itself if something is deliverable */
 void lapic_mask_lvts(struct lapic *l);
+
+/* lapic_state.c; owner */
+void lapic_set_xapic_id(struct lapic *l, u32 reg);
 
 /* lapic_icr.c */
 void lapic_write_icr(struct lapic *l, u32 low, u32 dest);

@@ -266,7 +266,7 @@ static void xapic_write(struct lapic *l, u32 offset, u32 v)
 {
 	switch (offset) {
 	case APIC_ID:
-		lapic_set_reg(l, APIC_ID, v & 0xff000000);
+		lapic_set_xapic_id(l, v & 0xff000000);
 		break;
 	case APIC_LDR:
 		lapic_set_reg(l, APIC_LDR, v & 0xff000000);

@@ -180,6 +180,17 @@ static int deliver_lowest(struct irqchip *c, const struct irq_msg *m)
 	return lapic_accept(best, m);
 }
 
+/*
+ * Has nobody else the xAPIC ID of a vCPU's number? Whoever asked for 32-bit IDs gets KVM's word
+ * for it: the others that have it are passed over (api.rst, KVM_CAP_X2APIC_API).
+ */
+static bool ids_are_unique(struct irqchip *c)
+{
+	if (get(&c->x2apic_api) & X2APIC_API_32BIT_IDS)
+		return true;
+	return !get(&c->renamed) && get(&c->nr_lapics) <= 256;
+}
+
 /* With IDs as numbered, the common case: one destination, found without a search. */
 static struct lapic *unicast(struct irqchip *c, const struct irq_msg *m)
 {
@@ -187,7 +198,7 @@ static struct lapic *unicast(struct irqchip *c, const struct irq_msg *m)
 
 	if (m->shorthand == IRQ_TO_SELF)
 		return matches(m->source, m) ? m->source : NULL;
-	if (m->shorthand != IRQ_TO_DEST || m->logical)
+	if (m->shorthand != IRQ_TO_DEST || m->logical || !ids_are_unique(c))
 		return NULL;
 	l = lapic_of(c, m->dest);
 	return l && matches(l, m) && !is_broadcast(l, m) ? l : NULL;

@@ -176,12 +176,19 @@ void lapic_get_state(struct lapic *l, u8 page[LAPIC_PAGE_LEN])
 		page_put(page, APIC_ID, lapic_reg(l, APIC_ID) << 24);
 }
 
+void lapic_set_xapic_id(struct lapic *l, u32 reg)
+{
+	if (reg >> 24 != (u8)l->id)
+		put(&l->chip->renamed, true);
+	lapic_set_reg(l, APIC_ID, reg);
+}
+
 static int set_identity(struct lapic *l, const u8 *page)
 {
 	u32 id = page_get(page, APIC_ID);
 
 	if (!lapic_is_x2apic(l)) {
-		lapic_set_reg(l, APIC_ID, id);
+		lapic_set_xapic_id(l, id);
 		lapic_set_reg(l, APIC_LDR, page_get(page, APIC_LDR));
 		return 0;
 	}
