@@ -168,9 +168,6 @@ static bool read_common(struct lapic *l, u32 offset, u32 *v)
 	case APIC_TMCCT:
 		*v = lapic_timer_current(l);
 		return true;
-	case APIC_RRD:
-		*v = 0;
-		return true;
 	case APIC_ID:
 	case APIC_VERSION:
 	case APIC_TPR:
@@ -234,7 +231,7 @@ static u32 xapic_read(struct lapic *l, u32 offset)
 	u32 v = 0;
 
 	/* DIFFERS: the arbitration priority reads 0, as in KVM. */
-	if (offset == APIC_APR || offset == APIC_EOI)
+	if (offset == APIC_APR || offset == APIC_EOI || offset == APIC_RRD)
 		return 0;
 	if (offset == APIC_DFR || offset == APIC_ICR2)
 		return lapic_reg(l, offset);
