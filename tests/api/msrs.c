@@ -8,6 +8,7 @@
 #define MSR_LSTAR    0xc0000082
 #define MSR_TSC_AUX  0xc0000103
 #define MSR_APICBASE 0x1b
+#define MSR_FLUSH_CMD 0x10b
 #define MSR_NONE     0x474f4f00
 #define ALL_REASONS                                                      \
 	(KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN |       \
@@ -48,6 +49,18 @@ static void test_unknown(void)
 	RUN_TO(&m, "done", KVM_EXIT_HLT);
 	CHECK_EQ("read: rax", regs_of(&m).rax, 0x55667788);
 	CHECK_EQ("read: rdx", regs_of(&m).rdx, 0x11223344);
+	machine_close(&m);
+}
+
+/* Linux 6.1's KVM knows no IA32_FLUSH_CMD and does not offer L1D_FLUSH (CPUID 7.EDX[28]) to go with it. */
+static void test_flush_cmd(void)
+{
+	struct machine m;
+
+	machine_open(&m, GUEST(RDMSR(MSR_FLUSH_CMD), WRMSR(MSR_FLUSH_CMD, 1, 0)));
+	RUN_TO_FAULT(&m, "RDMSR of FLUSH_CMD", GP);
+	jump(&m, CODE + RDMSR_AT + 2);
+	RUN_TO_FAULT(&m, "WRMSR of FLUSH_CMD", GP);
 	machine_close(&m);
 }
 
@@ -158,6 +171,7 @@ int main(int argc, char **argv)
 	api_args(argc, argv);
 	sys = must(api->open("/dev/kvm", O_RDWR | O_CLOEXEC), "open /dev/kvm");
 	test_unknown();
+	test_flush_cmd();
 	test_error();
 	test_immediate_exit();
 	test_invalid();
