@@ -13,7 +13,7 @@
 /* Changes of these bits change translations. */
 #define CR0_PAGING (CR0_PE | CR0_PG | CR0_WP)
 #define CR4_PAGING                                                                         \
-	(CR4_PSE | CR4_PAE | CR4_PGE | CR4_LA57 | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE)
+	(CR4_PSE | CR4_PAE | CR4_PGE | CR4_LA57 | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_PKS)
 /* Changes of these reload the PDPTEs (SDM 3A 4.4.1). */
 #define CR0_PDPTR (CR0_CD | CR0_NW | CR0_PG)
 #define CR4_PDPTR (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP)
@@ -38,7 +38,7 @@ u64 control_cr4_valid(const struct cpu *cpu)
 	} tied[] = {
 		{CR4_UMIP, 7, 2, 2}, {CR4_LA57, 7, 2, 16}, {CR4_FSGSBASE, 7, 1, 0},
 		{CR4_PCIDE, 1, 2, 17}, {CR4_OSXSAVE, 1, 2, 26}, {CR4_SMEP, 7, 1, 7},
-		{CR4_SMAP, 7, 1, 20}, {CR4_PKE, 7, 2, 3},
+		{CR4_SMAP, 7, 1, 20}, {CR4_PKE, 7, 2, 3}, {CR4_PKS, 7, 2, 31},
 	};
 	u64 valid = CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE |
 		CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT;

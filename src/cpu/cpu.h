@@ -191,7 +191,7 @@ struct cpu {
 	struct segment tr, ldtr;
 	struct desc_table gdtr, idtr;
 	u64 cr0, cr2, cr3, cr4, efer, xcr0;
-	u32 pkru;
+	u32 pkru, pkrs;
 	u64 dr[4], dr6, dr7;
 	u64 star, lstar, cstar, fmask, kernel_gs_base;
 	u64 sysenter_cs, sysenter_esp, sysenter_eip;

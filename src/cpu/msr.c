@@ -96,6 +96,20 @@ static enum stop write_base(struct cpu *cpu, enum seg seg, u64 v)
 	return STOP_OK;
 }
 
+static bool has_pks(const struct cpu *cpu)
+{
+	return cpuid_bit(cpu, 7, 2, 31);
+}
+
+static enum stop write_pkrs(struct cpu *cpu, u64 v)
+{
+	if (!has_pks(cpu) || v >> 32)
+		return cpu_gp(cpu, 0);
+	cpu->pkrs = v;
+	cpu_update_paging(cpu, true);
+	return STOP_OK;
+}
+
 enum stop cpu_rdmsr(struct cpu *cpu, u32 index, u64 *v)
 {
 	const struct own_msr *m = find(index);
@@ -119,6 +133,9 @@ enum stop cpu_rdmsr(struct cpu *cpu, u32 index, u64 *v)
 	case MSR_TSC:
 		*v = cpu_tsc(cpu);
 		return STOP_OK;
+	case MSR_PKRS:
+		*v = cpu->pkrs;
+		return has_pks(cpu) ? STOP_OK : cpu_gp(cpu, 0);
 	case MSR_PRED_CMD:
 		return cpu_gp(cpu, 0);
 	default:
@@ -143,6 +160,8 @@ enum stop cpu_wrmsr(struct cpu *cpu, u32 index, u64 v)
 		return write_base(cpu, SEG_FS, v);
 	case MSR_GS_BASE:
 		return write_base(cpu, SEG_GS, v);
+	case MSR_PKRS:
+		return write_pkrs(cpu, v);
 	case MSR_PRED_CMD: /* IBPB: nothing of ours is predicted */
 		return !has_prediction_barrier(cpu) || (v & ~1ull) ? cpu_gp(cpu, 0) : STOP_OK;
 	default:

@@ -160,6 +160,7 @@ void cpu_update_paging(struct cpu *cpu, bool keep_global)
 	p.cr4 = cpu->cr4;
 	p.efer = cpu->efer;
 	p.pkru = cpu->pkru;
+	p.pkrs = cpu->pkrs;
 	p.maxphyaddr = cpu_maxphyaddr(cpu);
 	mmu_set_paging(&cpu->mmu, &p, keep_global);
 	cpu_update(cpu);
@@ -189,7 +190,7 @@ static void reset_kept_by_init(struct cpu *cpu)
 	memcpy(cpu->fpu.fx, &fcw, sizeof(fcw));
 	cpu->mxcsr = 0x1f80;
 	cpu->xcr0 = 1;
-	cpu->pkru = 0;
+	cpu->pkru = cpu->pkrs = 0;
 	cpu->star = cpu->lstar = cpu->cstar = cpu->fmask = cpu->kernel_gs_base = 0;
 	cpu->sysenter_cs = cpu->sysenter_esp = cpu->sysenter_eip = 0;
 	cpu->pat = PAT_RESET;

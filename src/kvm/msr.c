@@ -153,6 +153,23 @@ static bool xss_set(struct vcpu *v, u32 index, u64 value, bool host)
 	return !value; /* no supervisor state component is offered */
 }
 
+static bool pkrs_get(struct vcpu *v, u32 index, u64 *value, bool host)
+{
+	(void)index, (void)host;
+	*value = v->cpu.pkrs;
+	return true;
+}
+
+static bool pkrs_set(struct vcpu *v, u32 index, u64 value, bool host)
+{
+	(void)index, (void)host;
+	if (value >> 32)
+		return false;
+	v->cpu.pkrs = value;
+	cpu_update_paging(&v->cpu, true);
+	return true;
+}
+
 /* For the client only: KVM's guests cannot read it either. */
 static bool smbase_get(struct vcpu *v, u32 index, u64 *value, bool host)
 {

@@ -128,7 +128,7 @@ static const struct cr4_feature {
 } cr4_features[] = {
 	{CR4_OSXSAVE, 1, 2, 26}, {CR4_PCIDE, 1, 2, 17}, {CR4_FSGSBASE, 7, 1, 0},
 	{CR4_SMEP, 7, 1, 7},	 {CR4_SMAP, 7, 1, 20},	{CR4_UMIP, 7, 2, 2},
-	{CR4_PKE, 7, 2, 3},	 {CR4_LA57, 7, 2, 16},
+	{CR4_PKE, 7, 2, 3},	 {CR4_LA57, 7, 2, 16},	{CR4_PKS, 7, 2, 31},
 };
 
 /* Before the client has chosen a model, what KVM_GET_SUPPORTED_CPUID offers counts. */

@@ -53,7 +53,7 @@ struct xlat {
 struct paging {
 	u64 cr0, cr3, cr4, efer;
 	u64 pdptr[4];	/* PAE: loaded by mmu_load_pdptrs at MOV CR3 etc. */
-	u32 pkru;
+	u32 pkru, pkrs;
 	u8 maxphyaddr;	/* 36..52 */
 };
 
@@ -157,7 +157,7 @@ void mmu_free(struct mmu *mmu);
  * Take the new paging state: bumps epoch and flushes what SDM 3A 4.10.4 demands: everything,
  * unless only CR3 changed and keep_global (CR4.PGE, MOV CR3) lets global entries stay.
  * A change of nothing but bits that no walk depends on (CR0.TS, CR4.OSXSAVE, PKRU without
- * CR4.PKE, ...) flushes nothing and keeps the epoch; the same values again do flush.
+ * CR4.PKE, PKRS without CR4.PKS, ...) flushes nothing and keeps the epoch; the same values again do flush.
  */
 void mmu_set_paging(struct mmu *mmu, const struct paging *p, bool keep_global);
 

@@ -26,7 +26,7 @@
 /* Bits that change what a walk finds; all others of these registers do not matter here. */
 #define CR0_RULES  (CR0_PG | CR0_WP)
 #define CR4_RULES                                                                          \
-	(CR4_PSE | CR4_PAE | CR4_PGE | CR4_LA57 | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE)
+	(CR4_PSE | CR4_PAE | CR4_PGE | CR4_LA57 | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_PKS)
 #define EFER_RULES (EFER_LMA | EFER_NXE)
 
 /* ---- one entry, one table */
@@ -154,9 +154,10 @@ void mmu_unwatch_writes(struct mmu *mmu, gpa_t page)
 	}
 }
 
-static bool pkeys_on(const struct paging *p)
+static bool same_keys(const struct paging *a, const struct paging *b)
 {
-	return p->cr4 & CR4_PKE && p->efer & EFER_LMA;
+	return !(a->efer & EFER_LMA) || ((a->pkru == b->pkru || !(a->cr4 & CR4_PKE)) &&
+						(a->pkrs == b->pkrs || !(a->cr4 & CR4_PKS)));
 }
 
 /* Do both read and judge entries alike? CR3 and the PDPTEs apart. */
@@ -164,7 +165,7 @@ static bool same_rules(const struct paging *a, const struct paging *b)
 {
 	return !((a->cr0 ^ b->cr0) & CR0_RULES) && !((a->cr4 ^ b->cr4) & CR4_RULES) &&
 		!((a->efer ^ b->efer) & EFER_RULES) && a->maxphyaddr == b->maxphyaddr &&
-		(a->pkru == b->pkru || !pkeys_on(a));
+		same_keys(a, b);
 }
 
 static bool same_root(const struct paging *a, const struct paging *b)
@@ -181,7 +182,7 @@ void mmu_set_paging(struct mmu *mmu, const struct paging *p, bool keep_global)
 	/* something was written, but nothing that matters: MOV to CR0 with another TS, ... */
 	if (rules && same_root(&old, p) &&
 		(old.cr0 != p->cr0 || old.cr4 != p->cr4 || old.efer != p->efer ||
-			old.pkru != p->pkru))
+			old.pkru != p->pkru || old.pkrs != p->pkrs))
 		return;
 	if (!rules || !keep_global) {
 		mmu_flush(mmu);

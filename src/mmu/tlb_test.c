@@ -307,7 +307,7 @@ static void assert_kept(const char *what, bool small, bool large, bool global)
 
 static void paging_changes(void **state)
 {
-	enum { CR0, CR3, CR4, EFER, PKRU };
+	enum { CR0, CR3, CR4, EFER, PKRU, PKRS };
 	static const struct {
 		const char *what;
 		int reg;
@@ -327,39 +327,44 @@ static void paging_changes(void **state)
 		{"EFER.NXE", EFER, EFER_NXE, true, false, false, 1},
 		{"EFER.SCE", EFER, EFER_SCE, true, true, true, 0},
 		{"PKRU, PKE off", PKRU, 4, true, true, true, 0},
+		{"PKRS, PKS off", PKRS, 4, true, true, true, 0},
 	};
+	struct paging p;
 
 	(void)state;
 	f.mmu.paging.cr4 |= CR4_PGE;
 	for (size_t i = 0; i < ARRAY_SIZE(row); i++) {
-		struct paging was = f.mmu.paging, p = was;
+		struct paging was = f.mmu.paging;
 		u32 epoch;
 
 		fill_all();
 		assert_kept("filled", true, true, true);
 		epoch = f.mmu.epoch;
+		p = was;
 		p.cr0 ^= row[i].reg == CR0 ? row[i].flip : 0;
 		p.cr3 ^= row[i].reg == CR3 ? row[i].flip : 0;
 		p.cr4 ^= row[i].reg == CR4 ? row[i].flip : 0;
 		p.efer ^= row[i].reg == EFER ? row[i].flip : 0;
 		p.pkru ^= row[i].reg == PKRU ? row[i].flip : 0;
+		p.pkrs ^= row[i].reg == PKRS ? row[i].flip : 0;
 		mmu_set_paging(&f.mmu, &p, row[i].keep_global);
 		assert_memory_equal(&f.mmu.paging, &p, sizeof(p));
 		assert_int_equal(f.mmu.epoch, epoch + row[i].epochs);
 		assert_kept(row[i].what, row[i].small, row[i].small, row[i].global);
 		mmu_set_paging(&f.mmu, &was, false);
 	}
-	f.mmu.paging.cr4 |= CR4_PKE;
+	f.mmu.paging.cr4 |= CR4_PKE | CR4_PKS;
+	p = f.mmu.paging;
 	fill_all();
 	f.mmu.epoch = ~0u; /* wraps */
-	mmu_set_paging(&f.mmu, &(struct paging){.cr0 = f.mmu.paging.cr0,
-					 .cr3 = f.mmu.paging.cr3,
-					 .cr4 = f.mmu.paging.cr4,
-					 .efer = f.mmu.paging.efer,
-					 .maxphyaddr = f.mmu.paging.maxphyaddr,
-					 .pkru = 4}, true);
+	p.pkru = 4;
+	mmu_set_paging(&f.mmu, &p, true);
 	assert_kept("PKRU", false, false, false);
 	assert_int_equal(f.mmu.epoch, 0);
+	fill_all();
+	p.pkrs = 4;
+	mmu_set_paging(&f.mmu, &p, true);
+	assert_kept("PKRS", false, false, false);
 }
 
 static void flush_page(void **state)

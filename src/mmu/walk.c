@@ -202,14 +202,15 @@ static ALWAYS_INLINE enum entry_kind descend(const struct mmu *mmu, const struct
 
 /* ---- rights */
 
-/* What PKRU takes away from user pages with the leaf's key (SDM 3A 4.6.2). */
+/* What PKRU takes away from user pages, PKRS from others, with the leaf's key (SDM 3A 4.6.2). */
 static u8 pkey_denied(const struct paging *p, const struct trail *t, enum mmu_attr attr)
 {
+	bool user_page = t->and & PTE_U;
 	u32 bits;
 
-	if (likely(!(p->cr4 & CR4_PKE)) || !(p->efer & EFER_LMA) || !(t->and & PTE_U))
+	if (likely(!(p->cr4 & (user_page ? CR4_PKE : CR4_PKS))) || !(p->efer & EFER_LMA))
 		return 0;
-	bits = p->pkru >> (t->entry[t->n - 1] >> 59 & 15) * 2;
+	bits = (user_page ? p->pkru : p->pkrs) >> (t->entry[t->n - 1] >> 59 & 15) * 2;
 	if (bits & 1) /* AD */
 		return MMU_R | MMU_W;
 	if (bits & 2 && (attr == MMU_USER || p->cr0 & CR0_WP)) /* WD */

@@ -277,7 +277,7 @@ static void pdptrs(void **state)
 
 enum {
 	LEAF_W, LEAF_U, LEAF_NX, LEAF_A, LEAF_D, DIR_W, DIR_U, DIR_NX, DIR_A,
-	SET_WP, SET_SMEP, SET_SMAP, SET_NXE, SET_PKE, KEY_AD, KEY_WD, NR_INGREDIENTS,
+	SET_WP, SET_SMEP, SET_SMAP, SET_NXE, SET_PKE, SET_PKS, KEY_AD, KEY_WD, NR_INGREDIENTS,
 };
 #define HAS(n, bit) ((n) >> (bit)&1)
 
@@ -294,7 +294,7 @@ static bool may(unsigned int n, u8 need, enum mmu_attr attr, bool *pk)
 			return user_page && !xd;
 		return !xd && !(HAS(n, SET_SMEP) && user_page);
 	}
-	if (user_page && HAS(n, SET_PKE)) {
+	if (HAS(n, user_page ? SET_PKE : SET_PKS)) {
 		if (HAS(n, KEY_AD))
 			*pk = true;
 		if (need & MMU_W && HAS(n, KEY_WD) && (attr == MMU_USER || HAS(n, SET_WP)))
@@ -321,18 +321,20 @@ static void permission_one(unsigned int n, u8 need, enum mmu_attr attr)
 	struct paging *p = &f.mmu.paging;
 	u64 *leaf = fake_entry(&f, 0x345000, 1), *dir = fake_entry(&f, 0x345000, 2);
 	u64 leaf_before, dir_before, a;
-	u32 err = 0, want;
+	bool pk, no, user_page = HAS(n, LEAF_U) && HAS(n, DIR_U);
+	u32 err = 0, want, keys;
 	struct xlat x;
-	bool pk, no;
 
 	*leaf = leaf_before = entry_bits(n, LEAF_W, LEAF_U, LEAF_NX, LEAF_A) |
 		HAS(n, LEAF_D) * PTE_D | 0x7000 | 5ull << 59;
 	*dir = dir_before = entry_bits(n, DIR_W, DIR_U, DIR_NX, DIR_A) | (*dir & BITS(51, 12));
 	p->cr0 = CR0_PE | CR0_PG | HAS(n, SET_WP) * CR0_WP;
 	p->cr4 = CR4_PAE | HAS(n, SET_SMEP) * CR4_SMEP | HAS(n, SET_SMAP) * CR4_SMAP |
-		HAS(n, SET_PKE) * CR4_PKE;
+		HAS(n, SET_PKE) * CR4_PKE | HAS(n, SET_PKS) * CR4_PKS;
 	p->efer = EFER_LMA | EFER_LME | HAS(n, SET_NXE) * EFER_NXE;
-	p->pkru = (HAS(n, KEY_AD) | HAS(n, KEY_WD) << 1) << 10;
+	keys = (HAS(n, KEY_AD) | HAS(n, KEY_WD) << 1) << 10;
+	p->pkru = user_page ? keys : ~keys; /* the other register says the opposite */
+	p->pkrs = user_page ? ~keys : keys;
 
 	if (!may(n, need, attr, &pk)) {
 		want = PF_P | (need & MMU_W ? PF_W : 0) | (attr == MMU_USER ? PF_U : 0) |

@@ -59,6 +59,7 @@
 #define CR4_SMEP       BIT(20)
 #define CR4_SMAP       BIT(21)
 #define CR4_PKE	       BIT(22)
+#define CR4_PKS	       BIT(24)
 
 #define EFER_SCE   BIT(0)
 #define EFER_LME   BIT(8)
@@ -90,6 +91,7 @@ enum exception_vector {
 #define MSR_SYSENTER_ESP   0x175
 #define MSR_SYSENTER_EIP   0x176
 #define MSR_PAT		   0x277
+#define MSR_PKRS	   0x6e1
 #define MSR_EFER	   0xc0000080
 #define MSR_STAR	   0xc0000081
 #define MSR_LSTAR	   0xc0000082

@@ -57,6 +57,7 @@ enum {
 #define CR4_SMEP      0x100000ul
 #define CR4_SMAP      0x200000ul
 #define CR4_PKE	      0x400000ul
+#define CR4_PKS	      0x1000000ul
 
 void guest_main(void);
 

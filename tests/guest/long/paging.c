@@ -317,6 +317,8 @@ static void test_implicit(void)
 	write_cr4(cr4);
 }
 
+#define PKRS 0x6e1
+
 static void wrpkru(u32 v)
 {
 	asm volatile("wrpkru" ::"a"(v), "c"(0), "d"(0) : "memory");
@@ -368,6 +370,47 @@ static void test_pku(void)
 	probe_read(VA);
 	want_none("supervisor page: no keys");
 	wrpkru(0);
+	write_cr0(cr0);
+	write_cr4(cr4);
+}
+
+/* Keys of supervisor pages (SDM 3A 4.6.2): IA32_PKRS, and no instruction of their own. */
+static void test_pks(void)
+{
+	ulong cr0 = read_cr0(), cr4 = read_cr4();
+
+	test_begin("protection keys of supervisor pages");
+	TRY("wrmsr", "a"(0), "c"(PKRS), "d"(1));
+	want_error("PKRS, upper half", GP, 0);
+	wrmsr(PKRS, 3u << 10);
+	check("PKRS", rdmsr(PKRS), 3u << 10);
+	put_code(DATA + 0x10000);
+	map(VA, DATA + 0x10000, 1, P | W | PKEY(5));
+	probe_write(VA + 64);
+	want_none("without CR4.PKS");
+	write_cr4(cr4 | CR4_PKS);
+	probe_read(VA);
+	want_pf("AD: read", E_P | E_K, VA);
+	write_cr0(cr0 & ~CR0_WP);
+	probe_write(VA + 64);
+	want_pf("AD: write, WP=0", E_P | E_K | E_W, VA + 64);
+	probe_jump(VA);
+	want_none("AD: fetch");
+	probe_user(user_read, VA);
+	want_pf("AD: user read", E_P | E_U | E_K, VA);
+	wrmsr(PKRS, 2u << 10); /* WD */
+	probe_write(VA + 64);
+	want_none("WD: write, WP=0");
+	write_cr0(cr0 | CR0_WP);
+	probe_write(VA + 64);
+	want_pf("WD: write, WP=1", E_P | E_K | E_W, VA + 64);
+	probe_read(VA);
+	want_none("WD: read");
+	*entry(VA, 1) |= U;
+	invlpg(VA);
+	probe_write(VA + 64);
+	want_none("user page: no such keys");
+	wrmsr(PKRS, 0);
 	write_cr0(cr0);
 	write_cr4(cr4);
 }
@@ -554,6 +597,7 @@ void guest_main(void)
 	test_smep_smap();
 	test_implicit();
 	test_pku();
+	test_pks();
 	test_canonical();
 	test_invlpg();
 	test_pcid();
