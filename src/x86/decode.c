@@ -51,7 +51,7 @@ unsigned int insn_rows_clash;
 #define A_MODREG  BIT(14) /* ModRM.mod is ignored: MOV from and to CR and DR */
 #define A_STEP	  BIT(15) /* one bit more decides between this row and the next: step() */
 #define A_SYSREG  BIT(16) /* not every register number exists: sysreg_valid() */
-#define A_Y	  BIT(17) /* has an operand of size y: VEX.W means nothing outside 64-bit mode */
+#define A_Y	  BIT(17) /* general registers of VEX.W's size: it means nothing outside 64-bit mode */
 #define A_SIGNED  BIT(18) /* the immediate is sign-extended */
 #define A_RARE	  (A_NO64 | A_ONLY64 | A_VL0 | A_VL1 | A_NOVVVV | A_VSIB | A_SYSREG)
 #define A_IMM(i)  ((u32)(i) << 24)
@@ -166,6 +166,8 @@ static u32 row_attr(const struct insn_row *r, const struct row_sel *s)
 		a |= A_MODRM;
 	if (pp && pp != 1 && !(pp & (pp - 1)))
 		a |= A_PP;
+	if (s->map >= MAP_V0F && r->gpr_read) /* SDM 2B "PCMPESTRI": its lengths are RAX and RDX, or EAX and EDX */
+		a |= A_Y;
 	if (r->op == OP_CMPXCHG8B || r->op == OP_VZEROUPPER ||
 		(r->op == OP_XCHG && s->opcode == 0x90))
 		a |= A_STEP;

@@ -388,6 +388,25 @@ static void text_is_cut(void **state)
 	assert_int_equal(buf[6], '-');
 }
 
+/* VEX.W that means nothing must not reach the thunks, which run in 64-bit mode. SDM 2B "PCMPESTRI" */
+static void vex_w(void **state)
+{
+	static const u8 row[][6] = {
+		{0xc4, 0xe2, 0xf0, 0xf2, 0xc2},	      /* andn */
+		{0xc4, 0xe3, 0xf9, 0x61, 0xc1, 0x0c}, /* vpcmpestri */
+		{0xc4, 0xe3, 0xf9, 0x60, 0xc1, 0x0c}, /* vpcmpestrm */
+	};
+	struct insn i;
+
+	(void)state;
+	for (unsigned int k = 0; k < ARRAY_SIZE(row); k++) {
+		assert_int_equal(insn_decode(&i, MODE_64, row[k], 6), DECODE_OK);
+		assert_true(i.flags & INSN_W);
+		assert_int_equal(insn_decode(&i, MODE_32, row[k], 6), DECODE_OK);
+		assert_false(i.flags & INSN_W);
+	}
+}
+
 /* insn.map is what the thunks re-encode, whatever VEX.W says. */
 static void vex_maps(void **state)
 {
@@ -417,6 +436,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(vex_maps),
+		cmocka_unit_test(vex_w),
 		cmocka_unit_test(addressing),
 		cmocka_unit_test(operand_size),
 		cmocka_unit_test(rex),
