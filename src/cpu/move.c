@@ -57,6 +57,9 @@ enum stop exec_bound(struct cpu *cpu, const struct insn *i, struct env *e)
 	u8 bounds[16];
 	u64 v = 0;
 
+	/* two bounds, not one operand of twice the size (SDM 3A table 6-7) */
+	TRY(env_check_ac(e, i->seg, insn_ea(cpu, i), 2 * i->osz, i->osz));
+	e->no_ac = true;
 	TRY(env_read(e, i->seg, insn_ea(cpu, i), 2 * i->osz, bounds));
 	__builtin_memcpy(&v, bounds, i->osz);
 	low = sext(v, i->osz);
