@@ -260,7 +260,9 @@ static void to_32_bits(struct mstate *s)
 	s->fs_base = (u32)s->fs_base & 0x7fffffff;
 	s->gs_base = (u32)s->gs_base & 0x7fffffff;
 	if (s->gpr[GPR_RSP] > 0xfffff000)
-		s->gpr[GPR_RSP] -= 4096; /* no_wrap() */
+		s->gpr[GPR_RSP] -= 4096; /* no_wrap(): neither pops nor pushes across 4 GiB */
+	if (s->gpr[GPR_RSP] < 64)
+		s->gpr[GPR_RSP] &= ~7ull;
 	s->cs = 0x23;
 	s->ds = s->es = 0x2b;
 }
@@ -375,7 +377,7 @@ static bool wants_place(const struct insn_row *row)
  *   far pointers in memory with REX.W (AMD reads m16:32, Intel m16:64: SDM 2A "JMP")
  * or because the prefix is reserved there: F2, F3 before LOOPcc (SDM 2A 2.1.1).
  * INT 80 would enter the host's kernel. XSAVE's mask EDX:EAX and SHA's alignment (below) leave
- * no freedom for some addresses.
+ * no freedom for some addresses, 16-bit ones outside 64-bit mode among them.
  */
 static bool is_vendor_matter(const struct gen *g)
 {
@@ -413,7 +415,7 @@ static bool is_vendor_matter(const struct gen *g)
 		return true;
 	if (g->row->op == OP_CMPS && g->i.asz == 2) /* both operands below 64 KiB: see place_strings */
 		return true;
-	if (wants_place(g->row) && g->i.rm == g->i.index && g->i.rm < 16)
+	if (wants_place(g->row) && ((g->i.rm == g->i.index && g->i.rm < 16) || g->i.asz == 2))
 		return true;
 	return (rules & RULE_F64) && (rules & RULE_BRANCH) && (g->i.flags & INSN_66) &&
 		!(g->i.flags & INSN_W);

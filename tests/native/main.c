@@ -2,11 +2,11 @@
 /*
  * The campaign: for every row batches of cases, both sides, verdicts, and the figures.
  *
- * native_diff [-n CASES_PER_ROW] [-t SECONDS] [-s SEED] [-j JOBS] [-r ROW|NAME] [-c CASE] [-m 32|64] [-l] [-x]
+ * native_diff [-n CASES_PER_ROW] [-t SECONDS] [-s SEED] [-j JOBS] [-r ROW|NAME] [-c CASE] [-m BITS] [-l] [-x]
  *   -s  seed of the campaign; printed, random by default
  *   -t  stop after so many seconds, all rows having had about the same number of cases
  *   -c  one case (with -r): the seed printed with a difference
- *   -m  64-bit (default) or compatibility mode
+ *   -m  64: 64-bit mode (default), 32: compatibility mode; given again: one after the other
  *   -l  list the rows and what each has had
  *   -x  stop at the first difference
  *
@@ -49,9 +49,11 @@ static struct {
 	unsigned int jobs;
 	double seconds;
 	const char *only;
-	enum insn_mode mode;
+	enum insn_mode mode; /* of the current run */
+	enum insn_mode modes[2];
+	unsigned int nr_modes;
 	bool list, one_case, stop_at_first;
-} opt = {.n = 10000, .mode = MODE_64};
+} opt = {.n = 10000};
 
 static double now(void)
 {
@@ -402,6 +404,20 @@ static void list_excluded(const char *why, bool names)
 	printf("\n");
 }
 
+/* Rows whose CPUID bit this host lacks, so that our guest lacks it, too. */
+static void list_absent(const struct ours *o)
+{
+	unsigned int n = 0;
+
+	for (u32 row = 0; row < nr_insn_rows; row++)
+		n += !row_excluded(row, opt.mode) && !ours_has(o, insn_rows[row].cpuf);
+	printf("  %3u rows: not on this host", n);
+	for (u32 row = 0; row < nr_insn_rows; row++)
+		if (!row_excluded(row, opt.mode) && !ours_has(o, insn_rows[row].cpuf))
+			printf(" %s", insn_rows[row].name);
+	printf("\n");
+}
+
 static void print_excluded(const struct ours *o)
 {
 	const char *seen[32], *why;
@@ -417,9 +433,7 @@ static void print_excluded(const struct ours *o)
 		seen[n++] = why;
 		list_excluded(why, true);
 	}
-	for (u32 row = 0; row < nr_insn_rows; row++)
-		if (!row_excluded(row, opt.mode) && !ours_has(o, insn_rows[row].cpuf))
-			printf("  not on this host: row %u %s\n", row, insn_rows[row].name);
+	list_absent(o);
 }
 
 struct total {
@@ -453,7 +467,7 @@ static struct total add_up(const struct ours *o)
 	return t;
 }
 
-static int summary(double seconds)
+static struct total summary(double seconds)
 {
 	static const char *const names[] = {"inline core or fast handler", "re-encoded thunk (fast)",
 		"re-encoded thunk (exec_native)", "C handler", "stopped before any (#UD, #GP, fetch)"};
@@ -480,9 +494,7 @@ static int summary(double seconds)
 	       "that stopped in a PARTS row\ndifferences that a fresh start did not confirm: %llu\n",
 		(unsigned long long)t.masked, (unsigned long long)t.masked_rows,
 		(unsigned long long)t.open, (unsigned long long)t.unconfirmed);
-	printf("%llu passed, %llu failed\n", (unsigned long long)(t.cases - t.failed),
-		(unsigned long long)t.failed);
-	return t.failed || !t.cases;
+	return t;
 }
 
 static void parse(int argc, char **argv)
@@ -502,15 +514,20 @@ static void parse(int argc, char **argv)
 			opt.one_case = true;
 			opt.n = opt.jobs = 1;
 			break;
-		case 'm': opt.mode = atoi(optarg) == 32 ? MODE_32 : MODE_64; break;
+		case 'm':
+			if (opt.nr_modes < ARRAY_SIZE(opt.modes))
+				opt.modes[opt.nr_modes++] = atoi(optarg) == 32 ? MODE_32 : MODE_64;
+			break;
 		case 'l': opt.list = true; break;
 		case 'x': opt.stop_at_first = true; break;
 		default:
 			fprintf(stderr, "usage: native_diff [-n CASES_PER_ROW] [-t SECONDS] [-s SEED] "
-					"[-j JOBS] [-r ROW|NAME] [-c CASE] [-m 32|64] [-l] [-x]\n");
+					"[-j JOBS] [-r ROW|NAME] [-c CASE] [-m 64|32] [-l] [-x]\n");
 			exit(2);
 		}
 	}
+	if (!opt.nr_modes)
+		opt.modes[opt.nr_modes++] = MODE_64;
 	if (!opt.jobs)
 		opt.jobs = sysconf(_SC_NPROCESSORS_ONLN);
 	opt.jobs = MAX(1u, MIN(opt.jobs, MAX_JOBS));
@@ -537,11 +554,26 @@ static bool run_workers(void)
 	return ok;
 }
 
-int main(int argc, char **argv)
+static struct total run_mode(enum insn_mode mode)
 {
 	double start = now();
+	struct total t;
 	bool ok;
-	int rc;
+
+	opt.mode = mode;
+	memset(stats, 0, sizeof(*stats));
+	printf("%u-bit mode:\n", mode == MODE_64 ? 64 : 32);
+	fflush(stdout);
+	ok = run_workers();
+	t = summary(now() - start);
+	t.failed += !ok || !t.cases;
+	return t;
+}
+
+int main(int argc, char **argv)
+{
+	u64 passed = 0, failed = 0;
+	struct total t;
 
 	parse(argc, argv);
 	if (!(getauxval(AT_HWCAP2) & 2)) {
@@ -549,10 +581,13 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	printf("seed %llu, %u jobs\n", (unsigned long long)opt.seed, opt.jobs);
-	fflush(stdout);
 	pristine_fill();
 	stats = shared(sizeof(*stats));
-	ok = run_workers();
-	rc = summary(now() - start);
-	return rc || !ok;
+	for (unsigned int k = 0; k < opt.nr_modes; k++) {
+		t = run_mode(opt.modes[k]);
+		passed += t.cases - MIN(t.cases, t.failed);
+		failed += t.failed;
+	}
+	printf("%llu passed, %llu failed\n", (unsigned long long)passed, (unsigned long long)failed);
+	return failed > 0;
 }

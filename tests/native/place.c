@@ -192,6 +192,12 @@ static void place_memory(struct gen *g, struct native_case *c)
 	poke_random(g, c, linear, size);
 }
 
+/* Outside 64-bit mode: FS and GS are null selectors there, and CS is not to be written. */
+static bool always_faults(const struct insn *i)
+{
+	return i->seg == SEG_FS || i->seg == SEG_GS || (i->seg == SEG_CS && insn_op(i) != OP_CMPS);
+}
+
 /* ---- operands that no ModRM byte names ------------------------------------------------------- */
 
 static u64 string_address(struct gen *g)
@@ -212,7 +218,7 @@ static void place_strings(struct gen *g, struct native_case *c)
 	/* CMPS reads both, the manuals do not say in which order: one at most is bad */
 	if (insn_op(i) == OP_CMPS) {
 		c->in.rflags &= ~EFL_AC;
-		*(below(&g->r, 2) ? &si : &di) = DATA + PAGE_SIZE + below(&g->r, 2 * PAGE_SIZE);
+		*((g->mode == MODE_32 && always_faults(i)) || below(&g->r, 2) ? &di : &si) = DATA + PAGE_SIZE + below(&g->r, 2 * PAGE_SIZE);
 	}
 	if (!is_canonical(si - base))
 		si = DATA;
@@ -222,7 +228,7 @@ static void place_strings(struct gen *g, struct native_case *c)
 		reg[GPR_RDI] = reg[GPR_RSI] + below(&g->r, 64) - 32;
 	if (one_in(&g->r, 3)) { /* the runs of equal bytes */
 		reg[GPR_RSI] = truncate_address(i, DATA + below(&g->r, 16) * 1024 + below(&g->r, 256) - base);
-		reg[GPR_RDI] = DATA + below(&g->r, 16) * 1024 + below(&g->r, 256);
+		reg[GPR_RDI] = DATA + (5 + below(&g->r, 11)) * 1024 + below(&g->r, 256); /* not both to an end */
 	}
 	if (i->flags & (INSN_REP | INSN_REPNE))
 		reg[GPR_RCX] = below(&g->r, 8) ? below(&g->r, 40) : below(&g->r, 4096 / i->osz);
@@ -377,10 +383,11 @@ static void place_maskmov(struct gen *g, struct native_case *c)
 {
 	struct insn *i = &g->i;
 	u64 linear = DATA + below(&g->r, DATA_RW * PAGE_SIZE - 16);
+	bool faults = g->mode == MODE_32 && (i->asz == 2 || always_faults(i));
 	unsigned int top = c->in.fx[3] >> 3 & 7;
 
 	c->in.rflags &= ~EFL_AC;
-	if (one_in(&g->r, 4)) {
+	if (faults || one_in(&g->r, 4)) {
 		linear = rnd_address(&g->r, 16);
 		if (!is_canonical(linear - segment_base(c, i)))
 			linear = DATA_END - below(&g->r, 16);
@@ -413,7 +420,7 @@ static void place_implicit(struct gen *g, struct native_case *c)
 		break;
 	case OP_ENTER:
 	case OP_LEAVE:
-		reg[GPR_RBP] = rnd_address(&g->r, 8);
+		reg[GPR_RBP] = no_wrap(g, rnd_address(&g->r, 8), 8);
 		break;
 	case OP_JMP: case OP_CALL:
 		if (insn_row(i)->opnd[0].kind == OPND_E)
@@ -421,6 +428,8 @@ static void place_implicit(struct gen *g, struct native_case *c)
 		break;
 	case OP_CALL_FAR: /* a 32-bit target's pushes already use ESP on AMD; SDM 2A "CALL" does not say */
 		reg[GPR_RSP] = (u32)reg[GPR_RSP];
+		if (g->mode == MODE_32 && reg[GPR_RSP] < 8) /* no_wrap(): an AMD host may never end it */
+			reg[GPR_RSP] += 4096;
 		place_far(g, c);
 		break;
 	case OP_JMP_FAR:

@@ -42,6 +42,15 @@ static bool is_prefetch_nop(u32 row)
 	return insn_rows[row].op == OP_NOP && insn_sels[row].map == MAP_L0F && insn_sels[row].opcode == 0x0d;
 }
 
+/* XCHG R8, rAX and CMPXCHG16B are chosen by a bit of REX. */
+static bool needs_rex(u32 row)
+{
+	const struct insn_row *r = &insn_rows[row];
+
+	return r->op == OP_CMPXCHG16B || (r->op == OP_XCHG && insn_sels[row].map == MAP_ONE &&
+		insn_sels[row].opcode == 0x90);
+}
+
 const char *row_excluded(u32 row, enum insn_mode mode)
 {
 	const struct insn_row *r = &insn_rows[row];
@@ -52,7 +61,7 @@ const char *row_excluded(u32 row, enum insn_mode mode)
 		return "a matter of the vendor (0F 0D with a register)";
 	if (mode == MODE_64 && (r->rules & RULE_NO64))
 		return "not in 64-bit mode";
-	if (mode == MODE_32 && (r->rules & RULE_ONLY64))
+	if (mode == MODE_32 && ((r->rules & RULE_ONLY64) || needs_rex(row)))
 		return "only in 64-bit mode";
 	for (unsigned int k = 0; k < ARRAY_SIZE(excluded); k++)
 		if (excluded[k].op == r->op)
