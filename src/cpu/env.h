@@ -86,6 +86,7 @@ struct env {
 	bool no_ac;	 /* the accesses of this instruction are never alignment-checked */
 	bool rest;	 /* what is mapped now goes on where the access before ended: one access
 			    of the instruction (set by env_read, env_write for long ones) */
+	bool ahead;	 /* what is mapped now may never be written (cpu env): A and D stay */
 	bool locked;	 /* LOCK or XCHG: what it reads and writes must be guest RAM itself */
 };
 

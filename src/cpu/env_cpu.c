@@ -35,6 +35,17 @@ static void note_fault(struct fault *f, const struct access *a, const struct xla
 	f->len = x->len;
 }
 
+static enum mmu_status translate(struct env *e, const struct access *a, gva_t gva, u16 len,
+	struct xlat *x, u8 **hva, u32 *error)
+{
+	enum walk_class c = a->system ? WALK_CPU_SYSTEM : WALK_CPU;
+
+	if (likely(!e->ahead))
+		return mmu_translate(&e->cpu->mmu, gva, len, a->need, a->attr, c, x, hva, error);
+	*hva = NULL;
+	return mmu_walk(&e->cpu->mmu, gva, len, MMU_W | MMU_AHEAD, a->attr, c, x, error);
+}
+
 static enum stop map_part(struct env *e, struct access *a, unsigned int k, gva_t gva, u16 len)
 {
 	struct fault *f = to_env_cpu(e)->fault;
@@ -45,8 +56,7 @@ static enum stop map_part(struct env *e, struct access *a, unsigned int k, gva_t
 	u32 error = 0;
 
 	part->len = len;
-	switch (mmu_translate(&cpu->mmu, gva, len, a->need, a->attr,
-		a->system ? WALK_CPU_SYSTEM : WALK_CPU, x, &part->hva, &error)) {
+	switch (translate(e, a, gva, len, x, &part->hva, &error)) {
 	case MMU_OK:
 		break;
 	case MMU_FAULT:
@@ -164,7 +174,7 @@ void env_cpu_init(struct env_cpu *e, struct cpu *cpu, struct fault *fault)
 	e->env.cpu = cpu;
 	e->env.ops = &cpu_env_ops;
 	e->env.nr_pending = 0;
-	e->env.outs_batch = e->env.locked = e->env.no_ac = false;
+	e->env.outs_batch = e->env.locked = e->env.no_ac = e->env.ahead = false;
 	e->env.exact = false;
 	e->fault = fault;
 	fault->stage = FAULT_NONE;

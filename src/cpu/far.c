@@ -15,7 +15,8 @@ struct far_target {
 /*
  * The pointer lies in a device, so the emulator will go on from here: prove the pushes of a CALL
  * with it, that it need not walk for them (C28). They may still turn out to go elsewhere (a gate
- * to an inner level); a fault here means nothing yet.
+ * to an inner level) or nowhere (a bad selector): A and D stay as they are, and a fault here
+ * means nothing yet.
  */
 static void prove_pushes(struct env *e, u8 size)
 {
@@ -26,7 +27,9 @@ static void prove_pushes(struct env *e, u8 size)
 	frame_init(&f);
 	frame_push(&f, 0, size);
 	frame_push(&f, 0, size);
+	e->ahead = true;
 	(void)!frame_map(e, &s, &f);
+	e->ahead = false;
 	e->nr_pending = before;
 }
 

@@ -313,7 +313,8 @@ enum emul_result emul_complete(struct emul *em, struct cpu *cpu, const void *rep
 	cpu->completing = true;
 	r = complete(em, cpu, reply);
 	cpu->completing = false;
-	hard_check(em->mode == EMUL_GPA_OFF || em->pending->moved || selfcheck_walks(cpu) == walks);
+	hard_check(em->mode == EMUL_GPA_OFF || em->pending->moved || em->pending->retracted ||
+		selfcheck_walks(cpu) == walks);
 	return r;
 }
 

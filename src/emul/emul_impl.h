@@ -69,6 +69,7 @@ struct pending {
 	bool active;	/* a fragment waits for its answer */
 	bool finished;	/* the handler is through; only deliveries are left, then `result` */
 	bool moved;	/* user space has changed registers while the exit was outstanding */
+	bool retracted;	/* a proof made ahead did not hold: a walk instead, also at completion */
 	bool begun;	/* this unit has touched something */
 	bool holds_rip;	/* finished, but RIP advances only with the completion (rule 30) */
 	bool doorbell;	/* a write that only rings one: rule 23 */

@@ -387,7 +387,7 @@ void env_exit_init(struct env_exit *e, struct emul *em, struct cpu *cpu)
 	e->env.cpu = cpu;
 	e->env.ops = &exit_ops;
 	e->env.nr_pending = 0;
-	e->env.rest = e->env.locked = e->env.no_ac = false;
+	e->env.rest = e->env.locked = e->env.no_ac = e->env.ahead = false;
 	e->env.exact = true;
 	e->env.outs_batch = em->outs_batch;
 	e->em = em;

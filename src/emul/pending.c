@@ -14,7 +14,7 @@ void pending_start(struct pending *rec, const struct insn *insn, const struct fa
 	bool hints, u32 epoch)
 {
 	rec->insn = *insn;
-	rec->active = rec->finished = rec->moved = rec->holds_rip = false;
+	rec->active = rec->finished = rec->moved = rec->retracted = rec->holds_rip = false;
 	rec->doorbell = rec->rung = false;
 	rec->stage = fault->stage;
 	rec->nr_hints = hints ? MIN(fault->n, MAX_XLAT) : 0;

@@ -125,6 +125,23 @@ static enum stop verify(struct env_exit *e, const struct xlat_want *w, gpa_t tak
 	return cpu_fail(cpu, "proved translation differs from a walk (ANYKVM_GPA=verify)");
 }
 
+/*
+ * A write that was proved ahead comes now: its D bit is due. If another processor has changed
+ * the entry since, the proof is void, as it would be for the processor.
+ */
+static bool settle(struct env_exit *e, struct xlat *x, const struct xlat_want *w)
+{
+	if (likely(!(x->rights & w->need & MMU_W) || !(x->rights & MMU_AHEAD)))
+		return true;
+	if (!mmu_set_dirty(&e->env.cpu->mmu, x)) {
+		x->rights = 0;
+		e->rec->retracted = true;
+		return false;
+	}
+	x->rights &= ~MMU_AHEAD;
+	return true;
+}
+
 enum stop emul_translate(struct env_exit *e, const struct xlat_want *w, gpa_t *out)
 {
 	struct emul *em = e->em;
@@ -134,6 +151,8 @@ enum stop emul_translate(struct env_exit *e, const struct xlat_want *w, gpa_t *o
 	if (em->mode == EMUL_GPA_OFF && !e->rec->doorbell)
 		return walk(e, w, WALK_PROVE, out);
 	m = search(e->rec, w, out, &k);
+	if (m == XLAT_HIT && unlikely(!settle(e, &e->rec->x[k], w)))
+		m = search(e->rec, w, out, &k);
 	/* the next page of a REP: back to the processor, which proves it without our walk */
 	if (m != XLAT_HIT && e->rec->units && !e->rec->begun)
 		return STOP_NPF;

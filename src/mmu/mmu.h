@@ -14,6 +14,7 @@
 #define MMU_R BIT(0)
 #define MMU_W BIT(1)
 #define MMU_X BIT(2)
+#define MMU_AHEAD BIT(3) /* with MMU_W, of a walk: the write may never come, A and D of the page stay */
 
 /* On whose behalf: one soft TLB for each of the first three. */
 enum mmu_attr {
@@ -47,6 +48,9 @@ struct xlat {
 	u16 len;     /* bytes inside this page */
 	u8 rights;   /* MMU_* that the guest walk proved (may be more than was asked) */
 	u8 attr;     /* enum mmu_attr | space << 4 */
+	/* with MMU_AHEAD in rights: the entry whose A and D the write has to set, and what it was */
+	gpa_t leaf;
+	u64 entry;
 };
 
 /* All that a walk depends on besides memory. A value; set by mmu_set_paging only. */
@@ -195,6 +199,12 @@ MUSTCHECK enum mmu_status mmu_walk(struct mmu *mmu, gva_t gva, u16 len, u8 need,
  */
 MUSTCHECK enum mmu_status mmu_translate(struct mmu *mmu, gva_t gva, u16 len, u8 need,
 	enum mmu_attr attr, enum walk_class c, struct xlat *out, u8 **hva, u32 *pferr);
+
+/*
+ * A write that was proved by a walk with MMU_AHEAD has come: its A and D bits are due. False: the
+ * entry has changed since, it must be proved anew.
+ */
+bool mmu_set_dirty(struct mmu *mmu, const struct xlat *x);
 
 /* Is gva canonical under this paging state (48 or 57 bits)? Always true outside long mode. */
 static inline bool mmu_canonical(const struct paging *p, gva_t gva)

@@ -254,18 +254,19 @@ static enum mmu_status fault(const struct paging *p, struct walk *w, u32 bits)
 /* ---- accessed and dirty */
 
 /*
- * Set A in every entry of the trail and, for a write, D in the last one (SDM 3A 4.8).
+ * Set A in every entry of the trail and, for a write, D in the last one (SDM 3A 4.8); a proof
+ * made ahead leaves the last one alone.
  * Entries in read-only memory stay as they are (SEED rule 25). False: an entry is not what the
  * walk used any more; those before it have their A bit, which hardware may set too.
  */
 static bool trail_mark(struct mmu *mmu, const struct shape *s, const struct trail *t,
-	bool write)
+	bool write, bool ahead)
 {
-	for (unsigned int i = 0; i < t->n; i++) {
+	for (int i = 0; i < t->n - ahead; i++) {
 		u64 old = t->entry[i], new = old | PTE_A;
 		void *p;
 
-		if (write && i == t->n - 1u)
+		if (write && i == t->n - 1)
 			new |= PTE_D;
 		if (new == old)
 			continue;
@@ -290,7 +291,7 @@ static bool walk_is_look(u8 class)
 static enum mmu_status walk_tables(struct mmu *mmu, struct walk *w)
 {
 	const struct paging *p = &mmu->paging;
-	bool write = w->need & MMU_W, dirty;
+	bool ahead = w->need & MMU_AHEAD, write = w->need & MMU_W && !ahead, dirty;
 	enum entry_kind kind;
 	struct shape s;
 	struct trail t;
@@ -306,16 +307,20 @@ static enum mmu_status walk_tables(struct mmu *mmu, struct walk *w)
 
 		pk = pkey_denied(p, &t, w->attr);
 		w->rights = table_rights(p, &t, w->attr) & ~pk;
-		if (unlikely(w->need & ~w->rights))
+		if (unlikely(w->need & ~MMU_AHEAD & ~w->rights))
 			return fault(p, w, w->need & pk ? PF_P | PF_PK : PF_P);
 
 		dirty = t.entry[t.n - 1] & PTE_D;
 		if (likely(t.and & PTE_A && (dirty || !write)))
 			break;
-	} while (!walk_is_look(w->class) && !trail_mark(mmu, &s, &t, write));
+	} while (!walk_is_look(w->class) && !trail_mark(mmu, &s, &t, write, ahead));
 
-	if (!dirty && !write)
+	if (ahead)
+		w->rights |= MMU_AHEAD;
+	else if (!dirty && !write)
 		w->rights &= ~MMU_W;
+	w->leaf = gpa(t.at[t.n - 1]);
+	w->entry = t.entry[t.n - 1];
 	w->global = t.entry[t.n - 1] & PTE_G && p->cr4 & CR4_PGE;
 	w->large = t.n < s.level;
 	return MMU_OK;
@@ -349,10 +354,31 @@ enum mmu_status mmu_walk(struct mmu *mmu, gva_t gva, u16 len, u8 need, enum mmu_
 			.epoch = mmu->epoch,
 			.len = len,
 			.rights = w.rights,
-			.attr = attr | mmu->space << 4};
+			.attr = attr | mmu->space << 4,
+			.leaf = w.leaf,
+			.entry = w.entry};
 	else
 		*pferr = w.pferr;
 	return st;
+}
+
+bool mmu_set_dirty(struct mmu *mmu, const struct xlat *x)
+{
+	const unsigned int bytes = mmu->paging.cr4 & CR4_PAE ? 8 : 4;
+	const struct memslot *slot = NULL;
+	u64 old;
+	void *p;
+
+	do {
+		if (!entry_read(mmu, &slot, x->leaf.v, bytes, &old) ||
+			(old ^ x->entry) & ~(PTE_A | PTE_D))
+			return false;
+		p = mem_hva(mmu->slots, x->leaf, bytes, true);
+		if (!p) /* read-only memory, as in trail_mark */
+			return true;
+	} while (!entry_cmpxchg(p, bytes, old, old | PTE_A | PTE_D));
+	mmu_mark_dirty(mmu, x->leaf);
+	return true;
 }
 
 bool mmu_load_pdptrs(struct mmu *mmu, struct paging *p)

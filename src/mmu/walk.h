@@ -25,6 +25,8 @@ struct walk {
 	bool global, large;
 	u8 rights;
 	gpa_t gpa;
+	gpa_t leaf; /* these two with MMU_AHEAD in rights: as in struct xlat */
+	u64 entry;
 	/* output on MMU_FAULT */
 	u32 pferr;
 };

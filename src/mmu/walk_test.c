@@ -437,6 +437,35 @@ static void accessed_dirty(void **state)
 	}
 }
 
+/* A write that is only proved leaves A and D alone; they are due when it comes, if the entry is still the same. */
+static void proved_ahead(void **state)
+{
+	struct xlat x;
+	u32 err;
+
+	(void)state;
+	for (unsigned int mode = FAKE_2LEVEL; mode <= FAKE_5LEVEL; mode++) {
+		unsigned int leaf = mode == FAKE_2LEVEL ? 1 : 2;
+
+		fake_mode(&f, mode);
+		fake_map(&f, 0x345000, 0, leaf, PTE_P | PTE_U);
+		assert_int_equal(walk(0x345000, MMU_W | MMU_AHEAD, MMU_USER, &x, &err), MMU_FAULT);
+		assert_int_equal(err, PF_P | PF_W | PF_U);
+		fake_map(&f, 0x345000, 0, leaf, PTE_P | PTE_W);
+		assert_int_equal(walk(0x345000, MMU_W | MMU_AHEAD, MMU_KERNEL, &x, &err), MMU_OK);
+		assert_int_equal(x.rights & (MMU_W | MMU_AHEAD), MMU_W | MMU_AHEAD);
+		assert_int_equal(fake_read(&f, 0x345000, leaf) & (PTE_A | PTE_D), 0);
+		fake_map(&f, 0x345000, 0, leaf, PTE_P); /* as another processor might */
+		assert_false(mmu_set_dirty(&f.mmu, &x));
+		assert_int_equal(fake_read(&f, 0x345000, leaf) & PTE_D, 0);
+		fake_map(&f, 0x345000, 0, leaf, PTE_P | PTE_W);
+		assert_true(mmu_set_dirty(&f.mmu, &x));
+		assert_int_equal(fake_read(&f, 0x345000, leaf) & (PTE_A | PTE_D), PTE_A | PTE_D);
+		assert_int_equal(walk(0x345000, 1, MMU_KERNEL, &x, &err), MMU_OK);
+		assert_int_equal(x.rights & (MMU_W | MMU_AHEAD), MMU_W); /* already dirty */
+	}
+}
+
 /* Tables in read-only memory work; their bits stay (SEED rule 25). No RAM: not present. */
 static void tables_in_rom(void **state)
 {
@@ -587,7 +616,7 @@ int main(void)
 		T(pdptrs),
 		T(permissions),
 		T(every_level_counts),
-		T(accessed_dirty),
+		T(accessed_dirty), T(proved_ahead),
 		T(tables_in_rom),
 		T(tables_are_logged),
 		T(self_reference),

@@ -165,18 +165,6 @@ static bool sees_prefix(const struct start *s)
 	return false;
 }
 
-/*
- * DIFFERS: with its pointer in a device a far CALL proves its pushes ahead (C28): should its
- * selector then fault, the stack's page has its D bit set, which with the pointer in RAM it has not.
- */
-static bool proves_early(const struct start *s)
-{
-	for (unsigned int k = 0; k < s->n; k++)
-		if (insn_op(&s->insn[k]) == OP_CALL_FAR)
-			return true;
-	return false;
-}
-
 static void report(const struct start *s, u64 number, const struct world *a, const struct world *b,
 	const char *what)
 {
@@ -204,7 +192,7 @@ static void compare(const struct start *s, u64 number)
 	for (int k = WORLD_ON; k < NR_WORLDS && !bad; k++) {
 		const char *d;
 
-		if (k >= WORLD_RAM && (s->is_volatile || proves_early(s)))
+		if (k >= WORLD_RAM && s->is_volatile)
 			break;
 		if (k == WORLD_FORCED && sees_prefix(s))
 			break;

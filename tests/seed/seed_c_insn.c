@@ -65,19 +65,39 @@ static void C27(enum gpa_mode mode)
 PROGRAM(c28, 64, "mov $" S "+0x1000, %esp; .byte 0x48; lcall *" M "+0xff0\n c28_back: inc %ebx\n" STOP
 	"c28_fn: lretq");
 
-static void C28(enum gpa_mode mode)
+/* The stack's page is clean: it becomes dirty by the pushes, not by their proof (C14). */
+static struct vm *call_far(enum gpa_mode mode, uint16_t sel)
 {
 	struct vm *vm = vm_start(mode, LONG64, c28);
+
+	vm_poke(vm, 0x40001ff0, AT(c28, c28_fn));
+	vm_poke(vm, 0x40001ff8, sel);
+	*vm_pte(vm, 0x4000c000) &= ~0x60ul;
+	return vm;
+}
+
+static void bad_selector(enum gpa_mode mode)
+{
+	struct vm *vm = call_far(mode, 0x1230);
+
+	vm_run(vm);
+	CHECK(vm, "A, D of the stack", *vm_pte(vm, 0x4000c000) & 0x60, 0);
+	vm_finish(vm, "R8@d0000ff0 R2@d0000ff8 #13:1230", 1);
+}
+
+static void C28(enum gpa_mode mode)
+{
+	struct vm *vm = call_far(mode, 8);
 	uint64_t rbx = regs_of(&vm->m).rbx, fn = AT(c28, c28_fn);
 
-	vm_poke(vm, 0x40001ff0, fn);
-	vm_poke(vm, 0x40001ff8, 8);
 	vm_run(vm);
+	CHECK(vm, "A, D of the stack", *vm_pte(vm, 0x4000c000) & 0x60, 0x60);
 	CHECK(vm, "operand", vm_peek(vm, 0x40001ff0), fn);
 	CHECK(vm, "pushed CS", vm_peek(vm, 0x4000cff8), 8);
 	CHECK(vm, "pushed RIP", vm_peek(vm, 0x4000cff0), AT(c28, c28_back));
 	CHECK(vm, "rbx", regs_of(&vm->m).rbx, (uint32_t)rbx + 1);
 	vm_finish(vm, "R8@d0000ff0 R2@d0000ff8", 3);
+	bad_selector(mode);
 }
 
 /* ---- descriptor table registers (rule 32) */
