@@ -19,7 +19,12 @@
 
 #include "x86/bits.h"
 
-#define EPOCH 64 /* sequences after which memory is filled anew */
+/*
+ * Sequences after which memory is filled anew. Each of them has its code elsewhere: what it
+ * leaves in memory, a return address, leads the next into nothing, not into the midst of an
+ * instruction, where the forced world's prefix would be seen.
+ */
+#define EPOCH CODE_SLOTS
 #define NX    (1ull << 63)
 
 static struct world *worlds[NR_WORLDS];
@@ -83,7 +88,6 @@ static void random_registers(struct gen *g, struct kvm_regs *r)
 		r->rflags |= EFL_DF;
 	if (gen_one_in(g, 12))
 		r->rflags |= EFL_AC;
-	r->rip = CODE_LINEAR;
 }
 
 static void random_fpu(struct gen *g, u8 fx[512])
@@ -133,6 +137,7 @@ static void make_sequence(struct start *s, u64 number)
 	for (unsigned int k = 0; k < PAGES; k++)
 		s->pte[k] = random_pte(&g);
 	random_registers(&g, &s->regs);
+	s->regs.rip = CODE_LINEAR + number % CODE_SLOTS * PAGE_SIZE;
 	s->cpl = 3 * gen_one_in(&g, 3);
 	s->cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG | CR0_AM * gen_one_in(&g, 4);
 	s->cr3 = PML4 | (number & 1) << 4; /* another value: the TLB is flushed */

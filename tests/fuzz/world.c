@@ -79,7 +79,6 @@ static void make_tables(struct world *w)
 	put64(w, PML4 + 8 * (CODE_LINEAR >> 39 & 511), 0x11000 | 7);
 	put64(w, 0x11000 + 8 * (CODE_LINEAR >> 30 & 511), 0x12000 | 7);
 	put64(w, 0x12000 + 8 * (CODE_LINEAR >> 21 & 511), 0x13000 | 7);
-	put64(w, 0x13000 + 8 * (CODE_LINEAR >> 12 & 511), CODE | 5);
 	put64(w, GDT + 0x08, 0x00af9b000000ffff); /* kernel code, data; user data, code */
 	put64(w, GDT + 0x10, 0x00cf93000000ffff);
 	put64(w, GDT + 0x18, 0x00cff3000000ffff);
@@ -164,6 +163,13 @@ void world_copy(struct world *to, const struct world *from)
 }
 
 /* ---- a sequence's start */
+
+/* The code's page table: only this sequence's page is there. */
+static void map_code(struct world *w, u64 linear)
+{
+	memset(w->ram + 0x13000, 0, PAGE_SIZE);
+	put64(w, 0x13000 + 8 * (linear >> 12 & 511), CODE | 5);
+}
 
 static void write_code(struct world *w, const struct start *s)
 {
@@ -387,6 +393,7 @@ void world_run(struct world *w, const struct start *s)
 	w->exits_hash = 1;
 	w->stuck = false;
 	memcpy(w->ram + 0x5000, s->pte, sizeof(s->pte));
+	map_code(w, s->regs.rip);
 	write_code(w, s);
 	set_state(w, s);
 	running = w;

@@ -20,6 +20,7 @@
 #define RAM_SIZE  0x40000ul
 #define CODE	  0x10000ul /* guest-physical */
 #define CODE_LINEAR 0x2a1234567000ul /* far from all that a register is likely to hold */
+#define CODE_SLOTS 64 /* pages from CODE_LINEAR on; a sequence's code is in one of them */
 #define CODE_SIZE 256
 #define POOL	  0x20000ul /* guest-physical RAM that sequences use */
 #define POOL_PAGES 8
