@@ -184,7 +184,7 @@ static void compare_memory(struct diff *d, const struct outcome *a, const struct
 /* In compatibility mode the upper half of RSP is undefined (SDM 1 3.4.1.1). */
 static u64 stack_pointer(const struct outcome *o)
 {
-	return o->s.cs == 0x23 ? (u32)o->s.gpr[GPR_RSP] : o->s.gpr[GPR_RSP];
+	return o->s.cs == SEL_CODE64 ? o->s.gpr[GPR_RSP] : (u32)o->s.gpr[GPR_RSP];
 }
 
 /* An open order's faults: any two access faults; CR2 anywhere in the operand, if both have one. */

@@ -56,6 +56,13 @@ static void put_segment(struct gen *g)
 		put(g, prefix[below(&g->r, sizeof(prefix))]);
 }
 
+static void put_67(struct gen *g)
+{
+	g->p67 = one_in(&g->r, g->mem ? 8 : 25);
+	if (g->p67)
+		put(g, 0x67);
+}
+
 static void put_prefixes(struct gen *g)
 {
 	static const u8 prefix[] = {0, 0x66, 0xf3, 0xf2};
@@ -67,8 +74,7 @@ static void put_prefixes(struct gen *g)
 		put(g, prefix[pp]);
 	if (pp > 1 && one_in(&g->r, 5))
 		put(g, 0x66);
-	if (one_in(&g->r, g->mem ? 8 : 25))
-		put(g, 0x67);
+	put_67(g);
 	put_segment(g);
 	if (one_in(&g->r, g->mem && (g->row->rules & RULE_LOCK) ? 3 : 200))
 		put(g, 0xf0);
@@ -86,9 +92,8 @@ static void put_vex(struct gen *g)
 
 	if (one_in(&g->r, g->mem ? 5 : 20))
 		put(g, one_in(&g->r, 2) ? 0x64 : 0x65);
-	if (one_in(&g->r, g->mem ? 8 : 25))
-		put(g, 0x67);
-	if (g->mode == MODE_32) { /* else C4, C5 are LES and LDS */
+	put_67(g);
+	if (g->mode != MODE_64) { /* else C4, C5 are LES and LDS */
 		r |= 6;
 		vvvv |= 8;
 	}
@@ -99,7 +104,7 @@ static void put_vex(struct gen *g)
 	}
 	if (g->map == MAP_V0F && !w && below(&g->r, 2)) {
 		put(g, 0xc5);
-		put(g, (g->mode == MODE_32 || (r & 1)) << 7 | vvvv << 3 | l << 2 | pp);
+		put(g, (g->mode != MODE_64 || (r & 1)) << 7 | vvvv << 3 | l << 2 | pp);
 		return;
 	}
 	put(g, 0xc4);
@@ -154,6 +159,18 @@ static void put_disp(struct gen *g, unsigned int size)
 		put(g, v);
 }
 
+/* SDM 2A table 2-1 */
+static void put_memory16(struct gen *g, unsigned int reg)
+{
+	unsigned int mod = below(&g->r, 3), rm = SEL_RM(g->sel) ? SEL_RM(g->sel) - 1 : below(&g->r, 8);
+
+	put(g, mod << 6 | reg << 3 | rm);
+	if (mod == 1)
+		put_disp(g, 1);
+	else if (mod == 2 || rm == 6)
+		put_disp(g, 2);
+}
+
 static void put_memory(struct gen *g, unsigned int reg)
 {
 	bool vsib = false;
@@ -183,7 +200,9 @@ static void put_modrm(struct gen *g)
 
 	if (!g->has_modrm)
 		return;
-	if (g->mem)
+	if (g->mem && g->mode != MODE_64 && g->p67 == (g->mode == MODE_32))
+		put_memory16(g, reg);
+	else if (g->mem)
 		put_memory(g, reg);
 	else
 		put(g, 0xc0 | reg << 3 | rm);
@@ -252,6 +271,16 @@ static bool is_dot_product(unsigned int op)
 	return op == OP_DPPS || op == OP_DPPD || op == OP_VDPPS || op == OP_VDPPD;
 }
 
+/* no_wrap(): neither pops nor pushes across 4 GiB. */
+static u64 stack_offset(u64 linear, u64 base)
+{
+	u32 v = linear - base;
+
+	if (v > 0xfffff000)
+		v -= 4096;
+	return v < 64 ? v & ~7u : v;
+}
+
 /* Compatibility mode: DS and ES are loaded, upper halves are undefined and 0 here. */
 static void to_32_bits(struct mstate *s)
 {
@@ -259,12 +288,15 @@ static void to_32_bits(struct mstate *s)
 		s->gpr[n] = n < 8 ? (u32)s->gpr[n] : 0;
 	s->fs_base = (u32)s->fs_base & 0x7fffffff;
 	s->gs_base = (u32)s->gs_base & 0x7fffffff;
-	if (s->gpr[GPR_RSP] > 0xfffff000)
-		s->gpr[GPR_RSP] -= 4096; /* no_wrap(): neither pops nor pushes across 4 GiB */
-	if (s->gpr[GPR_RSP] < 64)
-		s->gpr[GPR_RSP] &= ~7ull;
-	s->cs = 0x23;
-	s->ds = s->es = 0x2b;
+	s->cs = SEL_CODE32;
+	s->ds = s->es = SEL_FLAT;
+}
+
+static void to_16_bits(struct mstate *s)
+{
+	s->cs = SEL_CODE_B; /* or A: choose_place */
+	s->ds = s->es = SEL_WINDOW;
+	s->ss = SEL_STACK;
 }
 
 static void rnd_state(struct gen *g, struct native_case *c)
@@ -281,10 +313,14 @@ static void rnd_state(struct gen *g, struct native_case *c)
 	s->rflags = rnd_flags(g);
 	s->fs_base = bases[below(&g->r, ARRAY_SIZE(bases))];
 	s->gs_base = bases[below(&g->r, ARRAY_SIZE(bases))];
-	s->cs = 0x33;
-	s->ss = 0x2b;
-	if (g->mode == MODE_32)
+	s->cs = SEL_CODE64;
+	s->ss = SEL_FLAT;
+	if (g->mode != MODE_64)
 		to_32_bits(s);
+	if (g->mode == MODE_16)
+		to_16_bits(s);
+	if (g->mode != MODE_64)
+		s->gpr[GPR_RSP] = stack_offset(s->gpr[GPR_RSP], selector_base(s->ss));
 	s->mxcsr = rules & (RULE_SSE | RULE_AVX) || insn_row(&g->i)->cls == CLASS_C
 		? rnd_mxcsr(&g->r) : 0x1f80;
 	s->mxcsr |= is_dot_product(insn_op(&g->i)) ? 0x1f80 : 0x800; /* DIFFERS: native_run.c */
@@ -316,8 +352,11 @@ static void choose_place(struct gen *g, struct native_case *c)
 		c->in.rip = CODE_B + PAGE_SIZE - below(&g->r, g->i.len);
 	else
 		c->in.rip = CODE_B + 256 + below(&g->r, 4096);
+	if (g->mode != MODE_16)
+		return;
+	c->in.cs = c->in.rip < CODE_B ? SEL_CODE_A : SEL_CODE_B;
+	c->in.rip -= selector_base(c->in.cs);
 }
-
 
 static void finish(struct gen *g, struct native_case *c)
 {
@@ -327,7 +366,7 @@ static void finish(struct gen *g, struct native_case *c)
 	choose_place(g, c);
 	if (c->decodes)
 		place_operands(g, c);
-	if (g->mode == MODE_32)
+	if (g->mode != MODE_64)
 		for (unsigned int n = 0; n < 16; n++)
 			c->in.gpr[n] = (u32)c->in.gpr[n];
 	c->len = g->i.len;
@@ -391,7 +430,7 @@ static bool is_vendor_matter(const struct gen *g)
 		break;
 	case OP_VPINSRD:
 	case OP_VPEXTRD:
-		if (g->mode == MODE_32 && vex_w(g))
+		if (g->mode != MODE_64 && vex_w(g))
 			return true;
 		break;
 	case OP_JMP_FAR: case OP_CALL_FAR: case OP_LSS: case OP_LFS: case OP_LGS:
@@ -411,11 +450,15 @@ static bool is_vendor_matter(const struct gen *g)
 			return true;
 		break;
 	}
+	/* as in place_far */
+	if (g->mode == MODE_16 && g->row->op == OP_CALL_FAR && g->row->opnd[0].kind == OPND_A &&
+		(g->i.imm2 & ~7) == (SEL_CODE64 & ~7))
+		return true;
 	if (g->row->opnd[0].size == SZ_xs && (is_xsave_mask(g->i.rm) || is_xsave_mask(g->i.index)))
 		return true;
-	if (g->row->op == OP_CMPS && g->i.asz == 2) /* both operands below 64 KiB: see place_strings */
+	if (g->row->op == OP_CMPS && g->i.asz == 2 && g->mode == MODE_32) /* both operands below 64 KiB: see place_strings */
 		return true;
-	if (wants_place(g->row) && ((g->i.rm == g->i.index && g->i.rm < 16) || g->i.asz == 2))
+	if (wants_place(g->row) && ((g->i.rm == g->i.index && g->i.rm < 16) || (g->i.asz == 2 && g->mode == MODE_32)))
 		return true;
 	return (rules & RULE_F64) && (rules & RULE_BRANCH) && (g->i.flags & INSN_66) &&
 		!(g->i.flags & INSN_W);
@@ -427,7 +470,7 @@ static bool wraps_4g(const struct gen *g, const struct native_case *c)
 	const struct insn *i = &g->i;
 	u32 ea = i->disp;
 
-	if (g->mode != MODE_32 || !c->decodes || !(i->flags & INSN_MEM))
+	if (g->mode == MODE_64 || !c->decodes || !(i->flags & INSN_MEM))
 		return false;
 	if (i->rm < 8)
 		ea += c->in.gpr[i->rm];

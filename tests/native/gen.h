@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * From a row of insns.def to a case: gen.c makes bytes that decode as that row in 64-bit mode,
+ * From a row of insns.def to a case: gen.c makes bytes that decode as that row,
  * place.c its operands. The decoder is asked where operands are; if it is wrong, the host's
  * outcome differs, for the bytes are what both sides run.
  */
@@ -16,6 +16,7 @@ struct gen {
 	enum insn_mode mode;
 	u8 map, opcode;
 	bool mem, has_modrm;
+	bool p67;
 	u8 b[32];
 	u8 n;
 	u8 disp_at, disp_size;

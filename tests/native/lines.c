@@ -1,9 +1,23 @@
 // SPDX-License-Identifier: MIT
 /*
- * The window of guest memory: its content before a case, and what a case has changed. Both
+ * The LDT. The window of guest memory: its content before a case, and what a case has changed. Both
  * sides run this code on memory of their own; like ref.c it uses no libc.
  */
 #include "native.h"
+
+const struct ldt_entry ldt_entries[NR_LDT] = {
+	{CODE_A, 0xffff, true, false},
+	{CODE_B, 0xffff, true, false},
+	{DATA, 0xffff, false, false},
+	{DATA, ~0u, false, true},
+};
+
+bool have_ldt;
+
+u64 selector_base(u16 sel)
+{
+	return sel & 4 && sel >> 3 < NR_LDT ? ldt_entries[sel >> 3].base : 0;
+}
 
 u8 pristine[DATA_SIZE] __attribute__((aligned(64)));
 

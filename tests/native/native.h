@@ -31,6 +31,27 @@
 #define DATA_END   (DATA + DATA_SIZE)
 #define OP_HLT_BYTE 0xf4
 
+/*
+ * Selectors, all of CPL 3. The first are Linux' own; the others are in the LDT that both sides
+ * have for 16-bit code, whose offsets are 16 bits wide: it is in A or in B, and DATA is at 0.
+ */
+#define SEL_CODE64  0x33
+#define SEL_CODE32  0x23
+#define SEL_FLAT    0x2b /* data */
+#define SEL_CODE_A  0x07
+#define SEL_CODE_B  0x0f
+#define SEL_WINDOW  0x17 /* data, 64 KiB from DATA */
+#define SEL_STACK   0x1f /* 32-bit data (ESP is used), 4 GiB from DATA */
+#define NR_LDT	    4
+struct ldt_entry {
+	u32 base, limit; /* limit: in bytes, or ~0 */
+	bool code, big;	 /* big: D/B */
+};
+extern const struct ldt_entry ldt_entries[NR_LDT];
+extern bool have_ldt; /* false: this host's kernel has no modify_ldt, and so no 16-bit code */
+/* Base address of a selector's segment, FS and GS aside. */
+u64 selector_base(u16 sel);
+
 #define LINE	  64
 #define NR_LINES  (DATA_SIZE / LINE)
 #define MAX_LINES 96 /* lines that an outcome holds; more are only hashed */
@@ -58,7 +79,7 @@ struct native_case {
 	u8 len;
 	u8 nr_pokes;
 	u8 road; /* enum road_wanted */
-	u8 mode; /* MODE_64, or MODE_32: compatibility mode */
+	u8 mode; /* MODE_64; MODE_32, MODE_16: compatibility mode */
 	bool decodes; /* as that row; else the bytes are #UD */
 	u8 code[16];
 	struct mstate in;
@@ -144,6 +165,9 @@ struct batch {
  * neither libc nor TLS after start. ref_main never returns.
  */
 _Noreturn void ref_main(struct batch *b, int from_parent, int to_parent);
+
+/* The LDT that reference processes inherit. */
+bool ref_make_ldt(void);
 
 /* ---- ours.c --------------------------------------------------------------------------- */
 

@@ -15,10 +15,10 @@ $(NATIVE)/native_diff: $(NATIVE_OBJ) $B/libanykvm.a
 
 .PHONY: check-native check-native-slice check-planted
 check-native: $(NATIVE)/native_diff
-	$(Q)$< -m 64 -m 32 -n 10000 $(if $(SEED),-s $(SEED))
+	$(Q)$< -m 64 -m 32 -m 16 -n 10000 $(if $(SEED),-s $(SEED))
 
 check-native-slice: $(NATIVE)/native_diff
-	$(Q)$< -m 64 -m 32 -n 256 -t 30 $(if $(SEED),-s $(SEED))
+	$(Q)$< -m 64 -m 32 -m 16 -n 192 -t 20 $(if $(SEED),-s $(SEED))
 
 # Five faults planted in a copy of the tree must each be found.
 check-planted: $(NATIVE)/native_diff

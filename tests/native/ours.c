@@ -25,7 +25,7 @@ enum {
 	G_PML4 = 0x1000, G_PDPT = 0x2000, G_PD = 0x3000, G_PT_CODE = 0x4000, G_PT_DATA = 0x5000,
 	G_KPDPT = 0x6000, G_KPD = 0x7000, G_GDT = 0x8000, G_IDT = 0x9000, G_TSS = 0xa000,
 	G_HANDLERS = 0xb000, G_STACK = 0xd000, /* top */
-	G_CODE = 0x10000, G_DATA = 0x20000,
+	G_LDT = 0xe000, G_CODE = 0x10000, G_DATA = 0x20000,
 };
 
 struct ours {
@@ -197,6 +197,14 @@ static void make_tables(struct ours *o)
 			PTE_AD | (k < DATA_RW ? PTE_W : 0);
 }
 
+static u64 ldt_descriptor(const struct ldt_entry *l)
+{
+	u64 limit = l->limit == ~0u ? 0xfffff : l->limit, base = l->base;
+	u64 flags = (l->code ? 0xfb : 0xf3) | (l->big ? 0x4000 : 0) | (l->limit == ~0u ? 0x8000 : 0);
+
+	return (limit & 0xffff) | (base & 0xffffff) << 16 | flags << 40 | (limit >> 16) << 48 | base >> 24 << 56;
+}
+
 /* Linux' GDT as user mode can see it; the rest of its entries is never selected by a case. */
 static void make_descriptors(struct ours *o)
 {
@@ -207,6 +215,8 @@ static void make_descriptors(struct ours *o)
 	u64 tss_rsp0 = KERNEL + G_STACK;
 
 	memcpy(o->ram + G_GDT, gdt, sizeof(gdt));
+	for (unsigned int k = 0; k < NR_LDT; k++)
+		table(o, G_LDT)[k] = ldt_descriptor(&ldt_entries[k]);
 	memcpy(o->ram + G_TSS + 4, &tss_rsp0, 8);
 	o->ram[G_TSS + 102] = 0x68; /* no I/O bitmap: all ports #GP */
 	memset(o->ram + G_HANDLERS, OP_HLT_BYTE, 256 * 16);
@@ -259,6 +269,9 @@ static void set_up_cpu(struct ours *o)
 	cpu->tr = (struct segment){.sel = 0x40, .attr = SEGA_P | 0xb, .limit = 0x67,
 		.base = KERNEL + G_TSS};
 	cpu->ldtr = (struct segment){.unusable = true, .attr = 2};
+	if (have_ldt)
+		cpu->ldtr = (struct segment){.sel = 0x50, .attr = SEGA_P | 2, .limit = 8 * NR_LDT - 1,
+			.base = KERNEL + G_LDT};
 	cpu_update_paging(cpu, false);
 }
 
@@ -315,16 +328,28 @@ void ours_kick(struct ours *o)
 
 static struct segment user_segment(u16 sel)
 {
-	struct segment s = {.sel = sel, .limit = ~0u};
+	struct segment s = {.sel = sel, .limit = ~0u, .base = selector_base(sel)};
 
 	switch (sel) {
-	case 0x33:
+	case SEL_CODE_A:
+	case SEL_CODE_B:
+		s.attr = 0xfb;
+		s.limit = 0xffff;
+		break;
+	case SEL_WINDOW:
+		s.attr = 0xf3;
+		s.limit = 0xffff;
+		break;
+	case SEL_STACK:
+		s.attr = 0xc0f3;
+		break;
+	case SEL_CODE64:
 		s.attr = 0xa0fb;
 		break;
-	case 0x23:
+	case SEL_CODE32:
 		s.attr = 0xc0fb;
 		break;
-	case 0x2b:
+	case SEL_FLAT:
 		s.attr = 0xc0f3;
 		break;
 	default:
@@ -440,7 +465,7 @@ static u8 *code_view(struct ours *o, u64 rip)
 enum road ours_run(struct ours *o, const struct native_case *c, struct outcome *out)
 {
 	apply_pokes(o->ram + G_DATA, c);
-	memcpy(code_view(o, c->in.rip), c->code, c->len);
+	memcpy(code_view(o, selector_base(c->in.cs) + c->in.rip), c->code, c->len);
 	if (c->seed % 32 == 0)
 		mmu_flush(&o->cpu.mmu);
 	load_case(&o->cpu, &c->in);
@@ -452,7 +477,7 @@ enum road ours_run(struct ours *o, const struct native_case *c, struct outcome *
 	else
 		run_exec(o);
 	save_case(o, out);
-	memset(code_view(o, c->in.rip), OP_HLT_BYTE, c->len);
+	memset(code_view(o, selector_base(c->in.cs) + c->in.rip), OP_HLT_BYTE, c->len);
 	collect_lines(o->ram + G_DATA, out);
 	return c->road == RUN_BLOCK ? road_taken(o)
 	       : seen.native	    ? ROAD_THUNK

@@ -37,14 +37,32 @@ static void set_bytes(struct gen *g, unsigned int at, unsigned int n, u64 v)
 	memcpy(g->b + at, &v, n);
 }
 
+static u64 base_of(const struct native_case *c, enum seg seg)
+{
+	switch (seg) {
+	case SEG_FS:
+		return c->in.fs_base;
+	case SEG_GS:
+		return c->in.gs_base;
+	case SEG_CS:
+		return selector_base(c->in.cs);
+	case SEG_SS:
+		return selector_base(c->in.ss);
+	case SEG_ES:
+		return selector_base(c->in.es);
+	default:
+		return selector_base(c->in.ds);
+	}
+}
+
 static u64 segment_base(const struct native_case *c, const struct insn *i)
 {
-	return i->seg == SEG_FS ? c->in.fs_base : i->seg == SEG_GS ? c->in.gs_base : 0;
+	return base_of(c, i->seg);
 }
 
 static u64 truncate_address(const struct insn *i, u64 v)
 {
-	return i->asz == 8 ? v : (u32)v;
+	return i->asz == 8 ? v : i->asz == 4 ? (u32)v : (u16)v;
 }
 
 /* The instruction's displacement becomes v, as far as it has room; i is decoded afresh. */
@@ -82,10 +100,10 @@ static void solve_registers(struct gen *g, struct native_case *c, u64 ea)
 		set_disp(g, ea - (index << i->scale));
 	else
 		reg[i->rm] = ea - (index << i->scale) - i->disp;
-	if (i->asz == 4 && i->rm < 16 && below(&g->r, 2))
-		reg[i->rm] += rnd(&g->r) << 32;
-	if (i->asz == 4 && i->index < 16 && below(&g->r, 2))
-		reg[i->index] += rnd(&g->r) << 32;
+	if (i->asz < 8 && i->rm < 16 && below(&g->r, 2))
+		reg[i->rm] += rnd(&g->r) << 8 * i->asz;
+	if (i->asz < 8 && i->index < 16 && below(&g->r, 2))
+		reg[i->index] += rnd(&g->r) << 8 * i->asz;
 }
 
 /* Gathers: small indices around the base, some far away. */
@@ -139,20 +157,26 @@ static bool is_canonical(u64 v)
 }
 
 /*
- * Operands that the host reads in parts: across the last canonical address it finds the #PF of
- * the first part before the #GP of the second. Not generated.
+ * Operands that the host reads in parts: across the last canonical address or a segment's limit
+ * it finds the #PF of the first part before the #GP of the second. Not generated.
  */
-static bool splits_at_canonical(const struct insn *i, unsigned int size)
+static u64 no_split(const struct gen *g, u64 base, u64 linear, unsigned int size)
 {
-	return size == 10 || insn_row(i)->cls == CLASS_C;
+	u64 limit = g->mode == MODE_64 ? 1ull << 47 : 0x10000, reach = g->mode == MODE_64 ? 64 : 1024;
+
+	if (size != 10 && insn_row(&g->i)->cls != CLASS_C)
+		return linear;
+	if (g->mode == MODE_64)
+		base = 0;
+	return linear - base < limit && linear - base + reach > limit ? linear - reach : linear;
 }
 
 /* Across 4 GiB with a limit of 4 GiB: #GP or not, SDM 3A 5.3 leaves it open. */
-static u64 no_wrap(const struct gen *g, u64 linear, unsigned int size)
+static u64 no_wrap(const struct gen *g, u64 base, u64 linear, unsigned int size)
 {
-	bool wraps = (u32)linear > -(u32)(size + LINE);
+	bool wraps = (u32)(linear - base) > -(u32)(size + LINE);
 
-	return g->mode == MODE_32 && wraps ? linear - 4096 : linear;
+	return g->mode != MODE_64 && wraps ? linear - 4096 : linear;
 }
 
 static void place_memory(struct gen *g, struct native_case *c)
@@ -176,10 +200,10 @@ static void place_memory(struct gen *g, struct native_case *c)
 	if (is_bit_string(i))
 		c->in.gpr[i->reg] = below(&g->r, 8) ? (u64)below(&g->r, 32768) - 16384
 						    : rnd_value(&g->r);
-	linear = no_wrap(g, linear, size);
-	if (splits_at_canonical(i, size) && linear < 1ull << 47 && linear + 64 > 1ull << 47)
-		linear -= 64;
+	linear = no_wrap(g, segment_base(c, i), linear, size);
 	ea = truncate_address(i, linear - segment_base(c, i));
+	linear = no_split(g, segment_base(c, i), segment_base(c, i) + ea, size);
+	ea = linear - segment_base(c, i);
 	if (i->flags & INSN_MOFFS) {
 		set_bytes(g, i->len - i->asz, i->asz, ea);
 		if (insn_decode(i, g->mode, g->b, 15) != DECODE_OK)
@@ -192,17 +216,25 @@ static void place_memory(struct gen *g, struct native_case *c)
 	poke_random(g, c, linear, size);
 }
 
-/* Outside 64-bit mode: FS and GS are null selectors there, and CS is not to be written. */
-static bool always_faults(const struct insn *i)
+/*
+ * Outside 64-bit mode: FS and GS are null selectors there, CS is not to be written, and in 16-bit
+ * mode it does not reach the window.
+ */
+static bool always_faults(const struct gen *g)
 {
-	return i->seg == SEG_FS || i->seg == SEG_GS || (i->seg == SEG_CS && insn_op(i) != OP_CMPS);
+	u8 seg = g->i.seg;
+
+	if (g->mode == MODE_64)
+		return false;
+	return seg == SEG_FS || seg == SEG_GS ||
+		(seg == SEG_CS && (g->mode == MODE_16 || insn_op(&g->i) != OP_CMPS));
 }
 
 /* ---- operands that no ModRM byte names ------------------------------------------------------- */
 
-static u64 string_address(struct gen *g)
+static u64 string_address(struct gen *g, u64 base)
 {
-	u64 a = no_wrap(g, rnd_address(&g->r, 8), 8);
+	u64 a = no_wrap(g, base, rnd_address(&g->r, 8), 8);
 
 	return a < 1ull << 47 && a + 16 > 1ull << 47 ? a - 4096 : a; /* as splits_at_canonical */
 }
@@ -210,32 +242,31 @@ static u64 string_address(struct gen *g)
 static void place_strings(struct gen *g, struct native_case *c)
 {
 	struct insn *i = &g->i;
-	u64 base = segment_base(c, i);
+	u64 base = segment_base(c, i), es = base_of(c, SEG_ES);
+	u64 si = string_address(g, base), di = string_address(g, es);
 	u64 *reg = c->in.gpr;
-
-	u64 si = string_address(g), di = string_address(g);
 
 	/* CMPS reads both, the manuals do not say in which order: one at most is bad */
 	if (insn_op(i) == OP_CMPS) {
 		c->in.rflags &= ~EFL_AC;
-		*((g->mode == MODE_32 && always_faults(i)) || below(&g->r, 2) ? &di : &si) = DATA + PAGE_SIZE + below(&g->r, 2 * PAGE_SIZE);
+		*(always_faults(g) || below(&g->r, 2) ? &di : &si) = DATA + PAGE_SIZE + below(&g->r, 2 * PAGE_SIZE);
 	}
 	if (!is_canonical(si - base))
 		si = DATA;
 	reg[GPR_RSI] = truncate_address(i, si - base);
-	reg[GPR_RDI] = di;
+	reg[GPR_RDI] = g->mode == MODE_64 ? di : truncate_address(i, di - es);
 	if (insn_op(i) != OP_CMPS && one_in(&g->r, 4)) /* overlapping */
 		reg[GPR_RDI] = reg[GPR_RSI] + below(&g->r, 64) - 32;
 	if (one_in(&g->r, 3)) { /* the runs of equal bytes */
 		reg[GPR_RSI] = truncate_address(i, DATA + below(&g->r, 16) * 1024 + below(&g->r, 256) - base);
-		reg[GPR_RDI] = DATA + (5 + below(&g->r, 11)) * 1024 + below(&g->r, 256); /* not both to an end */
+		reg[GPR_RDI] = DATA + (5 + below(&g->r, 11)) * 1024 + below(&g->r, 256) - es; /* not both to an end */
 	}
 	if (i->flags & (INSN_REP | INSN_REPNE))
 		reg[GPR_RCX] = below(&g->r, 8) ? below(&g->r, 40) : below(&g->r, 4096 / i->osz);
-	if (i->asz == 4 && below(&g->r, 2)) {
-		reg[GPR_RSI] += rnd(&g->r) << 32;
-		reg[GPR_RDI] += rnd(&g->r) << 32;
-		reg[GPR_RCX] += rnd(&g->r) << 32;
+	if (i->asz < 8 && below(&g->r, 2)) {
+		reg[GPR_RSI] += rnd(&g->r) << 8 * i->asz;
+		reg[GPR_RDI] += rnd(&g->r) << 8 * i->asz;
+		reg[GPR_RCX] += rnd(&g->r) << 8 * i->asz;
 	}
 	c->in.rflags ^= below(&g->r, 3) ? 0 : EFL_DF;
 	if (below(&g->r, 2))
@@ -250,7 +281,7 @@ static u64 rnd_selector_value(struct gen *g)
 /* Return addresses and far frames: what RSP points at. */
 static void place_stack(struct gen *g, struct native_case *c)
 {
-	static const u16 code[] = {0x33, 0x33, 0x33, 0x23, 0x2b, 0};
+	static const u16 code[] = {SEL_CODE64, SEL_CODE64, SEL_CODE64, SEL_CODE32, SEL_FLAT, 0};
 	unsigned int size = g->i.osz, k;
 	u64 frame[5];
 	u8 raw[40];
@@ -259,21 +290,24 @@ static void place_stack(struct gen *g, struct native_case *c)
 	frame[1] = one_in(&g->r, 6) ? rnd_selector(&g->r) : code[below(&g->r, 6)];
 	frame[2] = rnd(&g->r) & 0x254fd5;
 	frame[3] = rnd_address(&g->r, 8);
-	frame[4] = one_in(&g->r, 6) ? rnd_selector(&g->r) : 0x2b;
+	frame[4] = one_in(&g->r, 6) ? rnd_selector(&g->r) : SEL_FLAT;
 	if (size == 4 && below(&g->r, 2))
 		frame[0] = (u32)frame[0];
 	for (k = 0; k < 5; k++)
 		memcpy(raw + k * size, &frame[k], size);
-	poke_at(c, c->in.gpr[GPR_RSP], raw, 5 * size);
+	poke_at(c, base_of(c, SEG_SS) + c->in.gpr[GPR_RSP], raw, 5 * size);
 }
 
 static void place_far(struct gen *g, struct native_case *c)
 {
-	static const u16 code[] = {0x33, 0x33, 0x33, 0x23, 0x2b, 0};
+	static const u16 code[] = {SEL_CODE64, SEL_CODE64, SEL_CODE64, SEL_CODE32, SEL_FLAT, 0};
 	struct poke *p = c->nr_pokes ? &c->pokes[c->nr_pokes - 1] : NULL;
 	u64 target = rnd_target(&g->r);
 	u16 sel = one_in(&g->r, 4) ? rnd_selector(&g->r) : code[below(&g->r, 6)];
 
+	/* a call to 64-bit code pushes without SS's base on AMD, as if already there; SDM 2A does not say */
+	if (g->mode == MODE_16 && insn_op(&g->i) == OP_CALL_FAR && sel >> 3 == SEL_CODE64 >> 3)
+		sel = SEL_CODE32;
 	if (!p || p->len < g->i.osz + 2)
 		return;
 	memcpy(p->data, &target, g->i.osz);
@@ -383,7 +417,7 @@ static void place_maskmov(struct gen *g, struct native_case *c)
 {
 	struct insn *i = &g->i;
 	u64 linear = DATA + below(&g->r, DATA_RW * PAGE_SIZE - 16);
-	bool faults = g->mode == MODE_32 && (i->asz == 2 || always_faults(i));
+	bool faults = (i->asz == 2 && g->mode == MODE_32) || always_faults(g);
 	unsigned int top = c->in.fx[3] >> 3 & 7;
 
 	c->in.rflags &= ~EFL_AC;
@@ -420,7 +454,8 @@ static void place_implicit(struct gen *g, struct native_case *c)
 		break;
 	case OP_ENTER:
 	case OP_LEAVE:
-		reg[GPR_RBP] = no_wrap(g, rnd_address(&g->r, 8), 8);
+		linear = base_of(c, SEG_SS);
+		reg[GPR_RBP] = no_wrap(g, linear, rnd_address(&g->r, 8), 8) - linear;
 		break;
 	case OP_JMP: case OP_CALL:
 		if (insn_row(i)->opnd[0].kind == OPND_E)
@@ -428,7 +463,7 @@ static void place_implicit(struct gen *g, struct native_case *c)
 		break;
 	case OP_CALL_FAR: /* a 32-bit target's pushes already use ESP on AMD; SDM 2A "CALL" does not say */
 		reg[GPR_RSP] = (u32)reg[GPR_RSP];
-		if (g->mode == MODE_32 && reg[GPR_RSP] < 8) /* no_wrap(): an AMD host may never end it */
+		if (g->mode != MODE_64 && reg[GPR_RSP] < 8) /* no_wrap(): an AMD host may never end it */
 			reg[GPR_RSP] += 4096;
 		place_far(g, c);
 		break;
@@ -466,7 +501,7 @@ static unsigned int branch_bytes(const struct insn *i)
 {
 	const struct operand *o = &insn_row(i)->opnd[0];
 
-	return o->kind != OPND_J ? 0 : o->size == SZ_b ? 1 : 4;
+	return o->kind != OPND_J ? 0 : o->size == SZ_b ? 1 : MIN(i->osz, 4);
 }
 
 void place_operands(struct gen *g, struct native_case *c)

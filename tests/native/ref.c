@@ -10,6 +10,7 @@
  */
 #include "native.h"
 
+#include <asm/ldt.h>
 #include <asm/prctl.h>
 #include <errno.h>
 #include <linux/audit.h>
@@ -148,7 +149,7 @@ static void load_case(ucontext_t *uc, const struct native_case *c)
 	u64 selectors = c->in.cs | (u64)c->in.ss << 48;
 
 	apply_pokes(ref.data, c);
-	copy(code_view(c->in.rip), c->code, c->len);
+	copy(code_view(selector_base(c->in.cs) + c->in.rip), c->code, c->len);
 	for (unsigned int n = 0; n < 16; n++)
 		g[gpr_of_greg[n]] = c->in.gpr[n];
 	g[REG_RIP] = c->in.rip;
@@ -176,7 +177,7 @@ static void save_case(const ucontext_t *uc, struct outcome *out, int sig)
 	out->error = g[REG_ERR];
 	out->cr2 = g[REG_CR2];
 	save_vectors((const u8 *)uc->uc_mcontext.fpregs, &out->s);
-	fill(code_view(c->in.rip), OP_HLT_BYTE, c->len);
+	fill(code_view(selector_base(c->in.cs) + c->in.rip), OP_HLT_BYTE, c->len);
 	collect_lines(ref.data, out);
 	ref.running = false;
 }
@@ -322,6 +323,25 @@ static u32 avx_offset(void)
 
 	asm volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
 	return b;
+}
+
+bool ref_make_ldt(void)
+{
+	for (unsigned int k = 0; k < NR_LDT; k++) {
+		const struct ldt_entry *l = &ldt_entries[k];
+		struct user_desc d = {
+			.entry_number = k,
+			.base_addr = l->base,
+			.limit = l->limit == ~0u ? 0xfffff : l->limit,
+			.limit_in_pages = l->limit == ~0u,
+			.seg_32bit = l->big,
+			.contents = l->code ? MODIFY_LDT_CONTENTS_CODE : MODIFY_LDT_CONTENTS_DATA,
+		};
+
+		if (syscall(SYS_modify_ldt, 1, &d, sizeof(d)))
+			return false;
+	}
+	return true;
 }
 
 _Noreturn void ref_main(struct batch *b, int from_parent, int to_parent)

@@ -61,7 +61,7 @@ const char *row_excluded(u32 row, enum insn_mode mode)
 		return "a matter of the vendor (0F 0D with a register)";
 	if (mode == MODE_64 && (r->rules & RULE_NO64))
 		return "not in 64-bit mode";
-	if (mode == MODE_32 && ((r->rules & RULE_ONLY64) || needs_rex(row)))
+	if (mode != MODE_64 && ((r->rules & RULE_ONLY64) || needs_rex(row)))
 		return "only in 64-bit mode";
 	for (unsigned int k = 0; k < ARRAY_SIZE(excluded); k++)
 		if (excluded[k].op == r->op)
