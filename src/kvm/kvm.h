@@ -17,4 +17,10 @@ void vcpu_note_signal(void);
  */
 bool vcpu_memory_fault(void *addr, void *context);
 
+/* The same for a pointer that the client gave to an ioctl: the ioctl fails with EFAULT. */
+bool uaccess_fault(void *context);
+
+/* From now on every SIGSEGV and SIGBUS comes to the two above first. */
+void uaccess_catch(void);
+
 #endif

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -94,29 +95,32 @@ int fd_reopen(int fd, int flags)
 	return r < 0 ? -errno : r;
 }
 
-static int make_memfd(const char *name, size_t size)
+static int make_memfd(const char *name)
 {
 	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
 
 	if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
 		fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd < 0)
-		return -errno;
-	/* Sealed in size: a client's ftruncate must not turn our own mapping into SIGBUS. */
-	if (ftruncate(fd, size) || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW)) {
-		int r = -errno;
+	return fd < 0 ? -errno : fd;
+}
 
-		close(fd);
-		return r;
-	}
-	return fd;
+/*
+ * Sealed in size: a client's ftruncate must not turn our own mapping into SIGBUS. Each vCPU's
+ * size is another one, so that object_is_still needs no other system call than ioctl.
+ */
+static int set_size(struct object *o, int fd, size_t size)
+{
+	if (o->kind == OBJECT_VCPU)
+		size += 1 + o->ino % (PAGE_SIZE - 1);
+	o->size = size;
+	return ftruncate(fd, size) || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) ? -errno : 0;
 }
 
 int object_create(struct object *o, enum object_kind kind, const char *name, size_t size,
 	void (*release)(struct object *o))
 {
 	struct stat st;
-	int fd = make_memfd(name, size), own;
+	int fd = make_memfd(name), own, r;
 
 	if (fd < 0)
 		return fd;
@@ -126,11 +130,17 @@ int object_create(struct object *o, enum object_kind kind, const char *name, siz
 	}
 	*o = (struct object){
 		.kind = kind,
+		.own = -1,
 		.dev = st.st_dev,
 		.ino = st.st_ino,
 		.release = release,
 		.refs = 1,
 	};
+	r = set_size(o, fd, size);
+	if (r) {
+		close(fd);
+		return r;
+	}
 	/*
 	 * Leases count descriptions that were opened; memfd_create's own does not count
 	 * itself. Without /proc we keep it, and every explicit close is taken for the last.
@@ -140,6 +150,13 @@ int object_create(struct object *o, enum object_kind kind, const char *name, siz
 		close(fd);
 	o->own = own >= 0 ? own : fd;
 	return 0;
+}
+
+bool object_is_still(const struct object *o, int fd)
+{
+	int size; /* less the file's position, which is 0 in a descriptor of ours */
+
+	return !ioctl(fd, FIONREAD, &size) && (size_t)size == o->size;
 }
 
 void object_destroy(struct object *o)

@@ -20,6 +20,7 @@ struct object {
 	int own; /* our open file description; -1: none */
 	dev_t dev;
 	ino_t ino;
+	size_t size;
 	void (*release)(struct object *o); /* no client holds it and no call is inside; NULL: never */
 	/* under the table's lock */
 	u32 refs; /* 1 while clients hold it, and 1 per call inside */
@@ -43,6 +44,8 @@ void object_destroy(struct object *o);
 
 /* The object behind fd with a reference, or NULL. */
 struct object *object_find(int fd);
+/* Does fd seem to name this vCPU? Costs an ioctl and nothing that a VMM may have forbidden itself. */
+bool object_is_still(const struct object *o, int fd);
 void object_put(struct object *o);
 
 /*

@@ -7,7 +7,8 @@
  * A descriptor's meaning changes when it is closed or overwritten, and a number's when we
  * give it out anew. Our own calls see all of that and empty the pockets (object_forget).
  * A program that closes behind our back (a raw system call) and then puts another vCPU's
- * descriptor at the same number is found out by the kernel's answer at every RECHECK-th use.
+ * descriptor at the same number is found out by the kernel's answer at every RECHECK-th use;
+ * not by fstat, which a program's seccomp filter need not know.
  */
 #include "kvm/object.h"
 
@@ -116,11 +117,15 @@ struct object *object_take(int fd, u32 *generation)
 	if (!p || p->busy)
 		return object_find(fd);
 	set_busy(p, true);
-	if (p->fd == fd && ++p->uses % RECHECK) {
-		*generation = p->generation;
+	if (p->fd == fd)
 		o = take(p);
-	}
+	if (o)
+		*generation = p->generation;
 	set_busy(p, false);
+	if (o && ++p->uses % RECHECK == 0 && !object_is_still(o, fd)) {
+		object_put(o);
+		o = NULL;
+	}
 	return o ? o : object_find(fd);
 }
 

@@ -5,8 +5,8 @@
  * program's flags and mask; queries are answered with the program's handler.
  *
  * SIGSEGV and SIGBUS have our own handler once a VM was made: guest memory that the
- * program has protected or unmapped ends KVM_RUN with EFAULT (kvm/fault.c). All other faults
- * are the program's, as if we were not there.
+ * program has protected or unmapped ends KVM_RUN with EFAULT (kvm/fault.c), and so does a bad
+ * pointer any ioctl (kvm/uaccess.c). All other faults are the program's, as if we were not there.
  */
 #include "shim/shim.h"
 
@@ -64,11 +64,16 @@ static void default_fault(int sig, const siginfo_t *info)
 		raise(sig);
 }
 
+static bool is_ours(void *addr, void *context)
+{
+	return uaccess_fault(context) || (!depth && vcpu_memory_fault(addr, context));
+}
+
 static void on_fault(int sig, siginfo_t *info, void *context)
 {
 	int saved = errno;
 
-	if (!depth && info->si_code > 0 && vcpu_memory_fault(info->si_addr, context))
+	if (info->si_code > 0 && is_ours(info->si_addr, context))
 		return;
 	if (has_handler(&faults[sig]))
 		call_program(sig, info, context);
@@ -116,6 +121,8 @@ void shim_catch_faults(void)
 			if (is_fault(sig) && faults[sig].sa_sigaction == call_program)
 				faults[sig].sa_sigaction = handlers[sig];
 		catching = !install_fault(SIGSEGV) && !install_fault(SIGBUS);
+		if (catching)
+			uaccess_catch();
 	}
 	unlock_actions(&mask);
 }
