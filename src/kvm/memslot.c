@@ -118,8 +118,10 @@ long vm_get_dirty_log(struct ioc *c)
 		bitmap = malloc(n + 8);
 	if (n >= 0 && !bitmap)
 		n = -ENOMEM;
-	if (n >= 0)
+	if (n >= 0) {
+		vm_sync_vcpus(vm, false); /* a write that has begun is to be in this log */
 		n = mem_get_dirty(vm->mem, space, id, bitmap, clear);
+	}
 	if (n >= 0 && clear)
 		vm_sync_vcpus(vm, true);
 	pthread_mutex_unlock(&vm->slots_lock);
