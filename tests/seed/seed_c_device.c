@@ -208,8 +208,8 @@ static void C43(enum gpa_mode mode)
 
 #define SMBASE 0x30000ul
 PROGRAM(c44, 64, "mov " M "+0x20, %eax\n c44_next: mov " M "+0x24, %ebx\n" STOP);
-PROGRAM(c44_smm, 16, "addr32 mov 0xd0000020, %eax; addr32 mov %eax, 0xd0020000;"
-	"addr32 add %eax, 0xd0000ffe; rsm");
+PROGRAM(c44_smm, 16, "xor %edi, %edi; mov 0xd0000020(%edi), %eax; mov %eax, 0xd0020000(%edi);"
+	"add %eax, 0xd0000ffe(%edi); rsm");
 
 /* SMRAM, and RAM at M's address: in SMM only. */
 static void smm_slots(struct vm *vm, uint8_t *smram, uint8_t *page)
