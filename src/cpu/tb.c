@@ -267,6 +267,12 @@ struct build {
 	u8 bytes[TB_MAX_BYTES + 8]; /* read once: another vCPU may be writing them */
 };
 
+/* Guest RAM: tests/tsan.supp names this function. */
+static void read_code(struct build *b, const struct fetch *f, u32 n)
+{
+	memcpy(b->bytes, f->hva, n);
+}
+
 /* Decode from the page of f until a block-ending instruction or the page's end. */
 static enum stop decode_block(struct cpu *cpu, const struct fetch *f, struct build *b,
 	struct fetch *second)
@@ -276,7 +282,7 @@ static enum stop decode_block(struct cpu *cpu, const struct fetch *f, struct bui
 	struct insn *i;
 
 	second->hva = NULL;
-	memcpy(b->bytes, f->hva, left);
+	read_code(b, f, left);
 	for (b->n = b->len = 0; b->n < TB_MAX_INSNS && b->len < left; b->n++) {
 		i = &b->insn[b->n];
 		r = decode(cpu, i, b->bytes + b->len, MIN(left - b->len, (u32)MAX_INSN));
