@@ -322,11 +322,22 @@ static bool make_room_for_exception(struct vcpu *v)
 	return true;
 }
 
+/*
+ * #BP and #OF come back to a guest whose RIP is at its INT3 or INTO: as an injected software exception
+ * it is pushed as behind it (SDM 3C 26.6.1.1, APM 2 15.20).
+ */
+static void set_soft_exception(struct cpu *cpu)
+{
+	cpu->event.soft = cpu->event.exc.vector == EXC_BP || cpu->event.exc.vector == EXC_OF;
+	cpu->event.insn_len = 1;
+}
+
 static void inject_debug(struct vcpu *v, u8 vector)
 {
 	memset(&v->cpu.event, 0, sizeof(v->cpu.event));
 	v->cpu.event.pending = true;
 	v->cpu.event.exc.vector = vector;
+	set_soft_exception(&v->cpu);
 	cpu_request(&v->cpu, REQ_EVENT);
 }
 
@@ -446,6 +457,7 @@ int events_set(struct vcpu *v, const struct kvm_vcpu_events *e)
 				       e->exception_has_payload,
 			.payload = e->exception_payload,
 		};
+		set_soft_exception(cpu);
 	} else if (e->interrupt.injected) {
 		cpu->event.is_irq = true;
 		cpu->event.soft = e->interrupt.soft;
