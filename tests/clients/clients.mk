@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# Real clients, unmodified. check-clients: all machines of QEMU. check-qemu-smoke: one of them.
+# Real clients, unmodified. check-clients: all that is here. check-qemu: the machines; -smoke: one.
 
 $B/clients/init: tests/clients/init.c
 	$(call say,CC,$<)
@@ -13,14 +13,16 @@ $B/clients/initrd: $B/clients/init $B/boot/init tests/clients/initrd.sh
 	$(Q)tests/clients/initrd.sh $B/demo $B/clients/init $@
 
 QEMU_NEEDS := $B/anykvm $B/libanykvm-preload.so $B/clients/initrd
-.PHONY: check-clients check-qemu-smoke
-check-clients: $(QEMU_NEEDS)
+.PHONY: check-clients check-qemu check-qemu-smoke check-migrate check-kill check-gdb
+check-qemu: $(QEMU_NEEDS)
 	$(Q)tests/clients/qemu.sh $B all
 
 check-qemu-smoke: $(QEMU_NEEDS)
 	$(Q)TCG=0 tests/clients/qemu.sh $B microvm:on:1:host
 
-# Guests that are watched while they run; each prints the seed that repeats its moments.
-.PHONY: check-migrate
-check-migrate: $(QEMU_NEEDS)
-	$(Q)tests/clients/migrate.sh $B
+# Guests that are watched while they run; the random moments are those of the seed that is printed
+check-migrate check-kill check-gdb: check-%: $(QEMU_NEEDS)
+	$(Q)tests/clients/$*.sh $B
+
+check-clients:
+	$(Q)SHOW='^(machine|pc|q35|microvm)' scripts/check.sh check-qemu check-migrate check-kill check-gdb

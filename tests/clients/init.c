@@ -7,9 +7,11 @@
  *	test=disk	the disk only	test=net	the network only	(both without)
  *	test=none	neither
  *	test=ide	reads /dev/sda and writes it back inverted
+ *	test=symbols	copies /proc/kallsyms to the disk
  *	test=count	see test_count(); count=N
  */
 #include <arpa/inet.h>
+#include <linux/fs.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
@@ -153,6 +155,15 @@ static void test_disk(void)
 	ok = ok && mount_disk() && read_file("/mnt/out", back) == n && !memcmp(in, back, n);
 	umount("/mnt");
 	printf("CLIENT disk %s, %zu bytes\n", ok ? "ok" : "FAILED", n);
+}
+
+static void copy_symbols(void)
+{
+	size_t n = read_file("/proc/kallsyms", in);
+
+	if (mount_disk() && write_file("/mnt/symbols", in, n))
+		printf("CLIENT symbols, %zu bytes\n", n);
+	umount("/mnt");
 }
 
 /* Bypasses the page cache: each byte crosses the port. */
@@ -302,6 +313,25 @@ static void step(unsigned int n, int to, int from, FILE *file)
 }
 
 /*
+ * wait=SECTOR: until the VMM's side has written "go" there; a guest that was saved meanwhile finds
+ * another disk then.
+ */
+static void wait_for_go(void)
+{
+	long sector = option("wait=") ? atol(option("wait=")) : 0;
+	int fd = open("/dev/vda", O_RDONLY | O_DIRECT);
+
+	for (int i = 0; i < 100 && fd < 0; i++, usleep(100000))
+		fd = open("/dev/vda", O_RDONLY | O_DIRECT);
+	printf("CLIENT waits\n");
+	while (sector && pread(fd, back, 512, 512 * sector) == 512 && memcmp(back, "go", 2))
+		usleep(10000);
+	if (ioctl(fd, BLKFLSBUF))
+		perror("BLKFLSBUF");
+	close(fd);
+}
+
+/*
  * Counts to N on the console and in the disk's file; two processes must agree about each number's
  * work. The file goes on where an earlier run, which was killed, has left it.
  */
@@ -311,6 +341,7 @@ static void test_count(void)
 	int to[2], from[2];
 	FILE *f;
 
+	wait_for_go();
 	if (!mount_disk() || !(f = fopen("/mnt/count", "a+")) || pipe(to) || pipe(from))
 		return;
 	while (fscanf(f, "%u\n", &first) == 1)
@@ -335,6 +366,8 @@ int main(void)
 		test_net();
 	if (asked_for("ide"))
 		test_ide();
+	if (asked_for("symbols"))
+		copy_symbols();
 	if (asked_for("count"))
 		test_count();
 	printf("CLIENT done\n");

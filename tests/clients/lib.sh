@@ -52,7 +52,7 @@ start() {
 	: > "$dir/$n.console"
 	mkfifo "$dir/$n.in"
 	exec {fd}<> "$dir/$n.in"
-	$run qemu-system-x86_64 -accel "$accel" -m 128 -nodefaults -display none -no-reboot \
+	setsid $run qemu-system-x86_64 -accel "$accel" -m 128 -nodefaults -display none -no-reboot \
 		-serial "file:$dir/$n.console" -monitor stdio "$@" \
 		< "$dir/$n.in" > "$dir/$n.monitor" 2>&1 {fd}<&- &
 	pid[$n]=$! monitor[$n]=$fd
@@ -88,10 +88,10 @@ answer() {
 	grep -aq "$3" "$dir/$1.monitor"
 }
 
-# close NAME: its status, after it has ended; 124 if it does not within a minute
+# close NAME [SECONDS]: its status, after it has ended; it is killed if it does not within a minute
 close() {
 	local status
-	until_true "$1" 60 eval "! alive $1" || { kill -9 "${pid[$1]}"; echo "$1 does not end"; }
+	until_true "$1" "${2:-60}" eval "! alive $1" || { kill -9 "${pid[$1]}"; echo "$1 does not end"; }
 	wait "${pid[$1]}"
 	status=$?
 	exec {monitor[$1]}>&-

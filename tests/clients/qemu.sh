@@ -14,7 +14,7 @@ if ! command -v qemu-system-x86_64 > /dev/null; then
 	echo "SKIPPED: no qemu-system-x86_64 here (Debian package qemu-system-x86)"
 	exit 0
 fi
-all="microvm:on:1:host microvm:split:1:qemu64 microvm:off:1:qemu64 microvm:on:4:max
+all="microvm:on:1:host microvm:split:1:qemu64 microvm:off:1:qemu64 microvm:on:4:max microvm:split:4:host
 	pc:on:1:qemu64 pc:split:1:host pc:off:1:max pc:on:4:host pc:split:4:qemu64
 	q35:on:1:max q35:split:1:qemu64 q35:off:1:host q35:on:4:qemu64 q35:split:4:max"
 [ "$1" = all ] && set -- $all
@@ -52,8 +52,10 @@ machine() {
 	local run=$1 limit=$2 accel=$3 m=$4 cpus=$5 cpumodel=$6 dev
 	shift 6
 	dev=pci
-	# A second, user-space IOAPIC never hears of an EOI that an in-kernel irqchip takes.
-	case $m in microvm*) dev=device m=$m,ioapic2=off ;; esac
+	case $m in microvm*) dev=device ;; esac
+	# Its second IOAPIC is always in user space, which hears of the LAPIC's EOIs only with a split
+	# irqchip, QEMU's default for this machine (api.rst, KVM_EXIT_IOAPIC_EOI).
+	case $m in microvm*=on) m=$m,ioapic2=off ;; esac
 	make_disk
 	run "$run" "$limit" "$@" qemu-system-x86_64 -accel "$accel" -M "$m" -smp "$cpus" -cpu "$cpumodel" \
 		-m 256 -nodefaults -display none -no-reboot -serial stdio \
@@ -71,10 +73,10 @@ for row in "$@"; do
 	[ "$cpumodel" = host ] && tcgcpu=max
 	tcg=-
 	if [ "$TCG" != 0 ]; then
-		machine "$name-tcg" 120 tcg "$m" "$cpus" "$tcgcpu"
+		machine "$name-tcg" 400 tcg "$m" "$cpus" "$tcgcpu"
 		good "$name-tcg" "$cpus" && tcg=$cpu
 	fi
-	machine "$name" 100 kvm "$m,kernel-irqchip=$irqchip" "$cpus" "$cpumodel" "$build/anykvm"
+	machine "$name" 400 kvm "$m,kernel-irqchip=$irqchip" "$cpus" "$cpumodel" "$build/anykvm"
 	if good "$name" "$cpus"; then
 		result=ok
 		passed=$((passed + 1))

@@ -1,20 +1,23 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Usage: vmlinux.sh OUT. Fetches Debian's cloud kernel and writes its uncompressed ELF image to
-# OUT. The payload's place in a bzImage: Linux Documentation/arch/x86/boot.rst, fields
+# Usage: vmlinux.sh OUT [VMLINUZ]. Fetches Debian's cloud kernel, or takes VMLINUZ, and writes its
+# uncompressed ELF image to OUT. The payload's place in a bzImage: Linux Documentation/arch/x86/boot.rst, fields
 # setup_sects (0x1f1), payload_offset (0x248), payload_length (0x24c).
 set -e
-out=$(realpath -m "$1")
+out=$(realpath -m "$1") image=${2:+$(realpath "$2")}
 mkdir -p "$(dirname "$out")"
 dir=$(mktemp -d "$(dirname "$out")/kernel.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
 cd "$dir"
 
-package=$(apt-cache depends linux-image-cloud-amd64 |
-	sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
-apt-get download "$package" > download.log 2>&1 || { cat download.log; exit 1; }
-dpkg-deb -x ./*.deb .
-image=$(ls boot/vmlinuz-*)
+fetch() {
+	package=$(apt-cache depends linux-image-cloud-amd64 |
+		sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
+	apt-get download "$package" > download.log 2>&1 || { cat download.log; exit 1; }
+	dpkg-deb -x ./*.deb .
+	image=$(ls boot/vmlinuz-*)
+}
+[ -n "$image" ] || fetch
 
 field() { # offset, bytes
 	od -An -v -t "u$2" -j "$1" -N "$2" "$image" | tr -d ' '
