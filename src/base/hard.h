@@ -32,6 +32,7 @@ enum {
 	OPT_DIRECT = !HARD, /* handlers work on guest RAM itself, not in a buffer filled by bytes */
 	OPT_BULK = !HARD,   /* REP goes a page at a time, and on to its next iteration at all */
 	OPT_BLOCKS = !HARD, /* decoded code is kept, and a block has more than one instruction */
+	OPT_TAKE_OVER = !HARD, /* the emulator goes on where the processor found no RAM */
 	OPT_UOPS = !HARD,   /* fast handlers and thunks in blocks, beside cpu_exec */
 	OPT_CHAIN = !HARD && TAIL_CALLS, /* a block leads into the next without the loop */
 };

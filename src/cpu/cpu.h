@@ -96,6 +96,7 @@ struct desc_table {
 #define REQ_EVENT  BIT(6) /* owner only: cpu->event holds an event to be injected (KVM_INTERRUPT, VCPU_EVENTS) */
 
 enum cpu_leave {
+	LEAVE_EMULATED,	/* the emulator had taken an instruction over: ops know how it ended */
 	LEAVE_NONE,	/* self-checking build: after each instruction; run on */
 	LEAVE_KICK,	/* REQ_KICK was set (and has been cleared) */
 	LEAVE_NPF,	/* second-stage fault, or forced emulation: exit->fault, exit->insn */
@@ -140,7 +141,7 @@ struct cpu_exit {
 	const char *why;
 };
 
-/* Upward calls; all by the vCPU's own thread. Set at creation, none may be NULL. */
+/* Upward calls; all by the vCPU's own thread. Set at creation; only take_over may be NULL. */
 struct cpu_ops {
 	/* Vector to deliver now (acknowledged), or -1. */
 	int (*irq_ack)(struct cpu *cpu);
@@ -159,6 +160,15 @@ struct cpu_ops {
 	enum stop (*msr_refused)(struct cpu *cpu, u32 index, bool write, bool allowed);
 	enum stop (*hypercall)(struct cpu *cpu); /* arguments in registers; result in RAX */
 	u64 (*host_to_guest_tsc)(struct cpu *cpu, u64 host_tsc);
+	/*
+	 * The processor cannot go on with i: no RAM (fault), or a port. STOP_OK: from now on e is the
+	 * exit env, and what e->pending names has been mapped there. Another stop ends the handler.
+	 * taken_over is called when the handler of such an instruction has returned `stop`; STOP_OK,
+	 * or STOP_USER and cpu->leave. NULL: the instruction stops with STOP_NPF or STOP_PIO.
+	 */
+	enum stop (*take_over)(struct cpu *cpu, struct env *e, const struct insn *i,
+		const struct fault *fault);
+	enum stop (*taken_over)(struct cpu *cpu, enum stop stop);
 	void (*paging_changed)(struct cpu *cpu); /* after any change of CR0/CR3/CR4/EFER by the guest */
 	void (*nmi_unmasked)(struct cpu *cpu);
 	void (*smm_changed)(struct cpu *cpu);

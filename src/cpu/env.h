@@ -79,16 +79,24 @@ struct env_ops {
 struct env {
 	struct cpu *cpu;
 	const struct env_ops *ops;
+	void *state; /* the exit env's own; NULL in the cpu env */
 	struct access *pending[ENV_ACCESSES]; /* mapped since the last barrier */
 	u8 nr_pending;
-	bool exact;	 /* devices may see the accesses: stack frames go item by item */
+	bool exact;	 /* devices may see the accesses: stack frames go item by item (env_exact) */
 	bool outs_batch; /* OUTS with REP may move several elements in one pio */
+	bool fixed;	 /* the handler has gone the cpu env's way: it cannot be taken over */
 	bool no_ac;	 /* the accesses of this instruction are never alignment-checked */
 	bool rest;	 /* what is mapped now goes on where the access before ended: one access
 			    of the instruction (set by env_read, env_write for long ones) */
 	bool ahead;	 /* what is mapped now may never be written (cpu env): A and D stay */
 	bool locked;	 /* LOCK or XCHG: what it reads and writes must be guest RAM itself */
 };
+
+static inline bool env_exact(struct env *e)
+{
+	e->fixed = true;
+	return e->exact;
+}
 
 /* Segmentation only: linear address of [seg:ea, +len) for need (R, W, X). #GP(0)/#SS(0) as SDM 3A 5.3. */
 MUSTCHECK enum stop seg_linear(
@@ -141,10 +149,16 @@ void ram_copy(void *to, const void *from, u32 n);
 /*
  * The cpu env: lives on the stack of one attempt. What is proved goes straight to *fault, the
  * caller's; its stage says whether a second-stage fault happened.
+ *
+ * With `insn` the exit-time emulator may take the instruction over where it is (cpu_ops.take_over):
+ * at its first barrier or port access, when all that it has mapped is what the barrier is for.
  */
 struct env_cpu {
 	struct env env;
 	struct fault *fault;
+	const struct insn *insn; /* NULL: an instruction that finds no RAM stops */
+	u32 maps;		 /* accesses mapped so far */
+	bool begun;		 /* a barrier has been passed */
 };
 void env_cpu_init(struct env_cpu *e, struct cpu *cpu, struct fault *fault);
 /* The same, but the first barrier stops with STOP_NPF: what the instruction maps is proved, no more. */

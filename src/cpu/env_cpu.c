@@ -79,6 +79,7 @@ static enum stop cpu_env_map(struct env *e, struct access *a)
 	u32 left = page_left(a->gva.v);
 	u64 second;
 
+	to_env_cpu(e)->maps++;
 	a->nr_parts = a->len > left ? 2 : 1;
 	TRY(map_part(e, a, 0, a->gva, MIN(a->len, left)));
 	if (a->nr_parts == 1) {
@@ -102,10 +103,26 @@ static void load_bounce(struct access *a)
 	}
 }
 
+/*
+ * Only the emulator can go on. It does so here and now if the handler has done nothing yet but map
+ * e->pending: the handler does not notice. Else the instruction stops and begins anew there.
+ */
+static enum stop take_over(struct env *e, enum stop stop)
+{
+	struct env_cpu *c = to_env_cpu(e);
+
+	if (!OPT_TAKE_OVER || !c->insn || c->begun || e->fixed || c->maps != e->nr_pending)
+		return stop;
+	return e->cpu->ops->take_over ? e->cpu->ops->take_over(e->cpu, e, c->insn, c->fault) : stop;
+}
+
 static enum stop cpu_env_begin(struct env *e)
 {
-	if (to_env_cpu(e)->fault->stage != FAULT_NONE)
-		return STOP_NPF;
+	if (unlikely(to_env_cpu(e)->fault->stage != FAULT_NONE)) {
+		TRY(take_over(e, STOP_NPF));
+		return e->ops->begin(e);
+	}
+	to_env_cpu(e)->begun = true;
 	for (unsigned int k = 0; k < e->nr_pending; k++)
 		if (e->pending[k]->p == e->pending[k]->bounce && (e->pending[k]->need & MMU_R))
 			load_bounce(e->pending[k]);
@@ -125,7 +142,7 @@ static enum stop cpu_env_flush(struct env *e, struct access *a)
 	return STOP_OK;
 }
 
-/* Every port access leaves the processor; the translations proved so far go with it. */
+/* No port access is the processor's; the translations proved so far go with it. */
 static enum stop cpu_env_pio(struct env *e, struct pio *io)
 {
 	struct fault *f = to_env_cpu(e)->fault;
@@ -134,7 +151,8 @@ static enum stop cpu_env_pio(struct env *e, struct pio *io)
 	f->gpa = gpa(io->port);
 	f->len = io->size;
 	f->access = io->in ? MMU_R : MMU_W;
-	return STOP_PIO;
+	TRY(take_over(e, STOP_PIO));
+	return e->ops->pio(e, io);
 }
 
 static u8 *cpu_env_ram(struct env *e, gva_t gva, u8 need, u8 attr, u32 *len)
@@ -144,6 +162,7 @@ static u8 *cpu_env_ram(struct env *e, gva_t gva, u8 need, u8 attr, u32 *len)
 	u32 error;
 	u16 n = MIN(*len, page_left(gva.v));
 
+	to_env_cpu(e)->begun = true; /* what the handler does with it is not in e->pending */
 	if (!OPT_BULK || ((e->cpu->request & REQ_STEP) && cpu_stops_each(e->cpu)))
 		return NULL;
 	if (mmu_translate(&e->cpu->mmu, gva, n, need, attr, WALK_CPU, &x, &hva, &error) != MMU_OK)
@@ -157,6 +176,7 @@ static u8 *cpu_env_ram(struct env *e, gva_t gva, u8 need, u8 attr, u32 *len)
 static bool cpu_env_next_iteration(struct env *e)
 {
 	to_env_cpu(e)->fault->n = 0;
+	to_env_cpu(e)->begun = true;
 	return OPT_BULK && !cpu_rep_must_end(e->cpu);
 }
 
@@ -174,9 +194,13 @@ void env_cpu_init(struct env_cpu *e, struct cpu *cpu, struct fault *fault)
 	e->env.cpu = cpu;
 	e->env.ops = &cpu_env_ops;
 	e->env.nr_pending = 0;
-	e->env.outs_batch = e->env.locked = e->env.no_ac = e->env.ahead = false;
-	e->env.exact = false;
+	e->env.rest = e->env.outs_batch = e->env.locked = e->env.no_ac = e->env.ahead = false;
+	e->env.exact = e->env.fixed = false;
+	e->env.state = NULL;
 	e->fault = fault;
+	e->insn = NULL;
+	e->maps = 0;
+	e->begun = false;
 	fault->stage = FAULT_NONE;
 	fault->n = 0;
 	fault->access = 0;

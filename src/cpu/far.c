@@ -57,7 +57,7 @@ static enum stop read_target(
 	e->no_ac = true; /* two operands in one */
 	TRY(env_map(e, &a, i->seg, insn_ea(cpu, i), size + 2, MMU_R));
 	e->no_ac = false;
-	if (call && !e->exact && !in_ram(&a))
+	if (call && !env_exact(e) && !in_ram(&a))
 		prove_pushes(e, i->osz);
 	TRY(env_begin(e));
 	t->rip = 0;

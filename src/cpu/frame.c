@@ -82,7 +82,7 @@ enum stop frame_map(struct env *e, const struct stack *s, struct frame *f)
 	enum stop stop;
 
 	f->sp = stack_add(s, -(s64)f->len);
-	if (items && e->exact)
+	if (items && env_exact(e))
 		return map_pieces(e, s, f, f->size);
 	stop = map_pieces(e, s, f, f->len);
 	if (items && stop == STOP_EXC && e->cpu->exc.vector == EXC_PF)
@@ -110,7 +110,7 @@ enum stop stack_read(struct env *e, const struct stack *s, u32 above, u32 n, u32
 	for (done = 0; done < n; done += k) {
 		ea = (s->sp + above + done) & s->mask;
 		/* after a wrap inside an item: the rest of that item */
-		k = piece(s, ea, e->exact ? MIN(size - done % size, n - done) : n - done);
+		k = piece(s, ea, env_exact(e) ? MIN(size - done % size, n - done) : n - done);
 		TRY(seg_check(e->cpu, &s->ss, true, s->m64, ea, k, MMU_R, s->error, &linear));
 		TRY(env_map_linear(e, &a, gva(linear), k, MMU_R, s->attr));
 		TRY(env_begin(e));

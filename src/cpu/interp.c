@@ -14,16 +14,41 @@
 
 /* ---- the slow path of a handler: cpu_exec in the processor's environment ---- */
 
+/* Describe it for the caller of cpu_run. */
+static enum stop exec_ends(struct cpu *cpu, const struct insn *i, enum stop stop)
+{
+	if (unlikely(stop != STOP_OK))
+		cpu->exit->insn = *i;
+	return stop;
+}
+
 static enum stop exec_one(struct cpu *cpu, const struct insn *i)
+{
+	struct env_cpu e;
+
+	env_cpu_init(&e, cpu, &cpu->exit->fault);
+	return exec_ends(cpu, i, cpu_exec(cpu, i, &e.env));
+}
+
+/*
+ * The same inside a block, where no trap or shadow is around the instruction: the emulator may take
+ * it over. It retires the instruction itself; the block ends there if the device asks for anything.
+ */
+static enum stop exec_in_block(struct cpu *cpu, const struct insn *i)
 {
 	struct env_cpu e;
 	enum stop stop;
 
 	env_cpu_init(&e, cpu, &cpu->exit->fault);
+	e.insn = i;
 	stop = cpu_exec(cpu, i, &e.env);
-	if (unlikely(stop != STOP_OK)) /* describe it for the caller of cpu_run */
-		cpu->exit->insn = *i;
-	return stop;
+	if (unlikely(e.env.state)) {
+		stop = cpu->ops->taken_over(cpu, stop);
+		cpu->tbs->written |= !!(cpu->request & cpu->request_mask);
+		cpu->completion = DONE_PLAIN;
+		cpu->insns -= stop == STOP_OK;
+	}
+	return exec_ends(cpu, i, stop);
 }
 
 /* Run the instruction of u; what cannot go on inside the block has been left in cpu. */
@@ -36,7 +61,7 @@ static NOINLINE enum stop slow_exec(struct cpu *cpu, const struct uop *u, u64 fl
 	cpu->tbs->written = false;
 	cpu->fl = fl;
 	cpu->rip = cpu->regs[GPR_RIP] + u->off;
-	stop = exec_one(cpu, &tb->insn[u->k]);
+	stop = exec_in_block(cpu, &tb->insn[u->k]);
 	cpu->tbs->cur = NULL;
 	if (stop != STOP_OK && stop != STOP_LEAVE)
 		cpu->insns -= tb->n - u->k;

@@ -32,14 +32,17 @@ int emul_init(struct emul *em, const struct emul_bus *bus)
 		.trace = trace && strstr(trace, "emul"),
 		.exec = cpu_exec,
 		.pending = calloc(1, sizeof(struct pending)),
+		.taken = calloc(1, sizeof(struct env_exit)),
 	};
-	return em->pending ? 0 : -ENOMEM;
+	return em->pending && em->taken ? 0 : -ENOMEM;
 }
 
 void emul_free(struct emul *em)
 {
 	free(em->pending);
+	free(em->taken);
 	em->pending = NULL;
+	em->taken = NULL;
 }
 
 bool emul_is_pending(const struct emul *em)
@@ -189,20 +192,26 @@ static enum emul_result wait_for_user(struct emul *em, struct cpu *cpu)
 	return park(em, cpu);
 }
 
-enum stop emul_pass(struct emul *em, struct cpu *cpu, bool *failed_replay)
+static void begin_pass(struct pending *rec, struct cpu *cpu)
 {
-	struct pending *rec = em->pending;
-	struct env_exit e;
-	enum stop stop;
-
-	env_exit_init(&e, em, cpu);
 	rec->pos = 0;
 	rec->rip = cpu->rip;
 	rec->tf = cpu->eflags & EFL_TF;
 	rec->shadow = cpu->shadow;
 	rec->shadow_ss = cpu->shadow_ss;
 	set_shadow(cpu, false, false);
-	stop = em->exec(cpu, &rec->insn, &e.env);
+}
+
+enum stop emul_pass(struct emul *em, struct cpu *cpu, bool *failed_replay)
+{
+	struct pending *rec = em->pending;
+	struct env env = {0};
+	struct env_exit e;
+	enum stop stop;
+
+	env_exit_init(&e, em, &env, cpu);
+	begin_pass(rec, cpu);
+	stop = em->exec(cpu, &rec->insn, &env);
 	if (stop != STOP_OK && stop != STOP_LEAVE)
 		set_shadow(cpu, rec->shadow, rec->shadow_ss);
 	*failed_replay = e.failed_replay;
@@ -221,12 +230,11 @@ static enum stop checked_pass(struct emul *em, struct cpu *cpu, bool *failed_rep
 	return stop;
 }
 
-static enum emul_result run_pass(struct emul *em, struct cpu *cpu)
+static enum emul_result after_pass(struct emul *em, struct cpu *cpu, enum stop stop, bool failed_replay)
 {
 	struct pending *rec = em->pending;
-	bool failed_replay;
 
-	switch ((HARD ? checked_pass : emul_pass)(em, cpu, &failed_replay)) {
+	switch (stop) {
 	case STOP_OK:
 		return finish(em, cpu, EMUL_DONE);
 	case STOP_LEAVE:
@@ -251,6 +259,14 @@ static enum emul_result run_pass(struct emul *em, struct cpu *cpu)
 	return fail(em);
 }
 
+static enum emul_result run_pass(struct emul *em, struct cpu *cpu)
+{
+	bool failed_replay;
+	enum stop stop = (HARD ? checked_pass : emul_pass)(em, cpu, &failed_replay);
+
+	return after_pass(em, cpu, stop, failed_replay);
+}
+
 /* A plain write to a zero-length ioeventfd: the fault says all, in mode off too (rule 23). */
 static bool rings(const struct emul *em, const struct fault *fault)
 {
@@ -258,7 +274,7 @@ static bool rings(const struct emul *em, const struct fault *fault)
 		em->bus.doorbell(em->bus.opaque, fault->gpa);
 }
 
-enum emul_result emul_run(
+static void start(
 	struct emul *em, struct cpu *cpu, const struct insn *insn, const struct fault *fault)
 {
 	bool bell = rings(em, fault);
@@ -271,7 +287,31 @@ enum emul_result emul_run(
 	pending_start(em->pending, insn, fault, em->mode != EMUL_GPA_OFF || bell, cpu->mmu.epoch);
 	em->pending->doorbell = bell;
 	em->pending->bell = fault->gpa;
+}
+
+enum emul_result emul_run(
+	struct emul *em, struct cpu *cpu, const struct insn *insn, const struct fault *fault)
+{
+	start(em, cpu, insn, fault);
 	return run_pass(em, cpu);
+}
+
+/* ---- a handler of the processor goes on here, at its first barrier */
+
+enum stop emul_take_over(struct emul *em, struct cpu *cpu, struct env *env, const struct insn *insn,
+	const struct fault *fault)
+{
+	start(em, cpu, insn, fault);
+	begin_pass(em->pending, cpu);
+	env_exit_init(em->taken, em, env, cpu);
+	for (unsigned int k = 0; k < env->nr_pending; k++)
+		TRY(env->ops->map(env, env->pending[k]));
+	return STOP_OK;
+}
+
+enum emul_result emul_taken_over(struct emul *em, struct cpu *cpu, enum stop stop)
+{
+	return after_pass(em, cpu, stop, em->taken->failed_replay);
 }
 
 static enum emul_result complete(struct emul *em, struct cpu *cpu, const void *reply)

@@ -55,6 +55,7 @@ struct emul_stats {
 
 /* The suspended instruction. Self-contained: no pointer out of it. Allocated once per vCPU. */
 struct pending;
+struct env_exit;
 
 struct emul {
 	/* set at creation */
@@ -68,6 +69,7 @@ struct emul {
 	/* owner thread only */
 	struct emul_stats stats;
 	struct pending *pending;
+	struct env_exit *taken; /* of an instruction that was taken over */
 };
 
 MUSTCHECK int emul_init(struct emul *em, const struct emul_bus *bus); /* 0, -ENOMEM; reads ANYKVM_GPA, ANYKVM_OUTS_BATCH */
@@ -79,6 +81,15 @@ void emul_free(struct emul *em);
  */
 MUSTCHECK enum emul_result emul_run(
 	struct emul *em, struct cpu *cpu, const struct insn *insn, const struct fault *fault);
+
+/*
+ * The same for an instruction whose handler is under way and has done nothing yet but map what env
+ * has pending: env becomes the exit env, the handler goes on in it. STOP_OK; else the handler must
+ * end with that. Then emul_taken_over with what the handler returned: as emul_run.
+ */
+MUSTCHECK enum stop emul_take_over(struct emul *em, struct cpu *cpu, struct env *env,
+	const struct insn *insn, const struct fault *fault);
+MUSTCHECK enum emul_result emul_taken_over(struct emul *em, struct cpu *cpu, enum stop stop);
 
 /* The current fragment, after EMUL_EXIT. Bytes it points at belong to the record. */
 void emul_fragment(const struct emul *em, struct fragment *out);

@@ -96,9 +96,10 @@ struct pending {
 	u8 data[LOG_BYTES];
 };
 
-/* A pass over the handler: the exit environment, on the stack of emul_run / emul_complete. */
+/* A pass over the handler: the exit environment's state. */
 struct env_exit {
-	struct env env;
+	struct env *env; /* its owner's, or the cpu env that was taken over */
+	struct cpu *cpu;
 	struct emul *em;
 	struct pending *rec;
 	bool failed_replay; /* the handler asked for something that is not in the log */
@@ -108,7 +109,8 @@ struct env_exit {
 MUSTCHECK enum stop emul_pass(struct emul *em, struct cpu *cpu, bool *failed_replay);
 
 bool emul_is_string_io(const struct insn *i); /* INS, OUTS */
-void env_exit_init(struct env_exit *e, struct emul *em, struct cpu *cpu);
+/* Make env the exit environment; what it has pending stays. */
+void env_exit_init(struct env_exit *e, struct emul *em, struct env *env, struct cpu *cpu);
 
 /* The address of w's first byte: from the record, else by a walk that is noted there. */
 MUSTCHECK enum stop emul_translate(struct env_exit *e, const struct xlat_want *w, gpa_t *out);

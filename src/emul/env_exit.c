@@ -17,7 +17,7 @@
 
 static struct env_exit *to_env_exit(struct env *e)
 {
-	return container_of(e, struct env_exit, env);
+	return e->state;
 }
 
 /* ---- replay */
@@ -43,7 +43,7 @@ static bool same_port(const struct pending *rec, const struct log_entry *l, cons
 static enum stop bad_replay(struct env_exit *e)
 {
 	e->failed_replay = true;
-	return cpu_fail(e->env.cpu, "replay asked for an access that is not in the log");
+	return cpu_fail(e->cpu, "replay asked for an access that is not in the log");
 }
 
 /*
@@ -65,7 +65,7 @@ static enum stop log_full(struct cpu *cpu)
 
 static enum stop prove_part(struct env_exit *e, const struct access *a, gva_t v, u16 len, gpa_t *out)
 {
-	struct cpu *cpu = e->env.cpu;
+	struct cpu *cpu = e->cpu;
 	struct xlat_want w = {
 		.gva = v,
 		.len = len,
@@ -110,7 +110,7 @@ static enum stop prove(struct env_exit *e, const struct access *a, struct log_en
 	TRY(prove_part(e, a, a->gva, l->len0, &l->gpa[0]));
 	if (l->len0 == a->len)
 		return STOP_OK;
-	return prove_part(e, a, second_page(e->env.cpu, a, l->len0), a->len - l->len0, &l->gpa[1]);
+	return prove_part(e, a, second_page(e->cpu, a, l->len0), a->len - l->len0, &l->gpa[1]);
 }
 
 /* Part k of an access is RAM here and now: its address, or NULL. */
@@ -163,7 +163,7 @@ static bool system_lost(const struct cpu *cpu, const struct access *a, const str
  */
 static bool begin_direct(struct env_exit *e, struct access *a, struct log_entry *l)
 {
-	struct cpu *cpu = e->env.cpu;
+	struct cpu *cpu = e->cpu;
 	u8 *hva;
 
 	if (l->len0 < l->len || l->kind != LOG_MEM)
@@ -171,7 +171,7 @@ static bool begin_direct(struct env_exit *e, struct access *a, struct log_entry 
 	hva = part_hva(cpu, l, 0, a->need);
 	if (!hva)
 		return false;
-	if (!OPT_DIRECT && !e->env.locked)
+	if (!OPT_DIRECT && !e->env->locked)
 		return false;
 	pending_walk(e->em, cpu, l, 0);
 	mmu_mark_dirty(&cpu->mmu, l->gpa[0]);
@@ -189,8 +189,8 @@ static enum stop begin_read(struct env_exit *e, struct access *a)
 
 	if (l->flags & LOG_DIRECT)
 		return bad_replay(e);
-	if (unlikely(a->system) && system_lost(e->env.cpu, a, l))
-		return cpu_fail(e->env.cpu, "descriptor table is not in RAM");
+	if (unlikely(a->system) && system_lost(e->cpu, a, l))
+		return cpu_fail(e->cpu, "descriptor table is not in RAM");
 	if (!(l->flags & LOG_READ)) {
 		if (pending_undelivered(rec) >= 0)
 			return STOP_EXIT;
@@ -198,11 +198,11 @@ static enum stop begin_read(struct env_exit *e, struct access *a)
 			return STOP_OK;
 		at = pending_alloc(rec, l->len);
 		if (at < 0)
-			return cpu_fail(e->env.cpu, "too many bytes in one instruction");
+			return cpu_fail(e->cpu, "too many bytes in one instruction");
 		l->rdata = at;
 		l->flags |= LOG_READ;
 	}
-	if (!pending_perform(e->em, e->env.cpu, l, false)) {
+	if (!pending_perform(e->em, e->cpu, l, false)) {
 		rec->cur = a->log;
 		return STOP_EXIT;
 	}
@@ -225,7 +225,7 @@ static enum stop exit_begin(struct env *env)
 
 static enum stop flush_direct(struct env_exit *e, struct access *a, struct log_entry *l)
 {
-	struct cpu *cpu = e->env.cpu;
+	struct cpu *cpu = e->cpu;
 
 	pending_walk(e->em, cpu, l, 0);
 	l->wdone = l->len;
@@ -272,7 +272,7 @@ static bool destination_is_ram(const struct env_exit *e)
 	for (unsigned int k = 0; k < rec->pos; k++) {
 		l = &rec->log[k];
 		if (l->kind == LOG_MEM && (l->need & MMU_W) &&
-			!mem_hva(e->env.cpu->mmu.slots, l->gpa[0], l->len0, true))
+			!mem_hva(e->cpu->mmu.slots, l->gpa[0], l->len0, true))
 			return false;
 	}
 	return true;
@@ -291,7 +291,7 @@ static enum stop start_pio(struct env_exit *e, struct log_entry *l, const struct
 		return STOP_EXIT;
 	at = pending_alloc(e->rec, l->len);
 	if (at < 0)
-		return cpu_fail(e->env.cpu, "too many bytes in one instruction");
+		return cpu_fail(e->cpu, "too many bytes in one instruction");
 	l->flags |= io->in ? LOG_READ : LOG_WRITE;
 	if (io->in) {
 		l->rdata = at;
@@ -353,7 +353,7 @@ static u8 *exit_ram(struct env *env, gva_t v, u8 need, u8 attr, u32 *len)
 
 static bool may_go_on(const struct env_exit *e)
 {
-	const struct cpu *cpu = e->env.cpu;
+	const struct cpu *cpu = e->cpu;
 
 	if (e->rec->doorbell) /* all that lies in its page is one ring (rule 23) */
 		return true;
@@ -382,15 +382,12 @@ static const struct env_ops exit_ops = {
 	.next_iteration = exit_next_iteration,
 };
 
-void env_exit_init(struct env_exit *e, struct emul *em, struct cpu *cpu)
+void env_exit_init(struct env_exit *e, struct emul *em, struct env *env, struct cpu *cpu)
 {
-	e->env.cpu = cpu;
-	e->env.ops = &exit_ops;
-	e->env.nr_pending = 0;
-	e->env.rest = e->env.locked = e->env.no_ac = e->env.ahead = false;
-	e->env.exact = true;
-	e->env.outs_batch = em->outs_batch;
-	e->em = em;
-	e->rec = em->pending;
-	e->failed_replay = false;
+	*e = (struct env_exit){.env = env, .cpu = cpu, .em = em, .rec = em->pending};
+	env->cpu = cpu;
+	env->ops = &exit_ops;
+	env->state = e;
+	env->exact = true;
+	env->outs_batch = em->outs_batch;
 }

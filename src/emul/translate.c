@@ -86,7 +86,7 @@ static enum stop raise_pf(struct cpu *cpu, gva_t gva, u32 error)
 
 static enum stop walk(struct env_exit *e, const struct xlat_want *w, enum walk_class c, gpa_t *out)
 {
-	struct cpu *cpu = e->env.cpu;
+	struct cpu *cpu = e->cpu;
 	struct pending *rec = e->rec;
 	struct xlat x;
 	u32 error;
@@ -111,7 +111,7 @@ static enum stop walk(struct env_exit *e, const struct xlat_want *w, enum walk_c
 /* Mode verify: does a walk say the same? Done when a translation of the fault is taken over. */
 static enum stop verify(struct env_exit *e, const struct xlat_want *w, gpa_t taken)
 {
-	struct cpu *cpu = e->env.cpu;
+	struct cpu *cpu = e->cpu;
 	struct xlat x;
 	u32 error;
 	enum mmu_status s = mmu_walk(
@@ -133,7 +133,7 @@ static bool settle(struct env_exit *e, struct xlat *x, const struct xlat_want *w
 {
 	if (likely(!(x->rights & w->need & MMU_W) || !(x->rights & MMU_AHEAD)))
 		return true;
-	if (!mmu_set_dirty(&e->env.cpu->mmu, x)) {
+	if (!mmu_set_dirty(&e->cpu->mmu, x)) {
 		x->rights = 0;
 		e->rec->retracted = true;
 		return false;

@@ -122,6 +122,28 @@ static u64 op_host_to_guest_tsc(struct cpu *cpu, u64 tsc)
 	return vcpu_tsc(v, direct ? tsc : vm_tsc(v->vm));
 }
 
+/* ---- an instruction that the emulator takes over from the processor */
+
+static enum stop op_take_over(struct cpu *cpu, struct env *e, const struct insn *i,
+	const struct fault *fault)
+{
+	return emul_take_over(&vcpu_of(cpu)->emul, cpu, e, i, fault);
+}
+
+/* What ends in nothing but the next instruction need not leave the processor. */
+static enum stop op_taken_over(struct cpu *cpu, enum stop stop)
+{
+	struct vcpu *v = vcpu_of(cpu);
+
+	v->emulated = emul_taken_over(&v->emul, cpu, stop);
+	v->stats.exits += v->emulated != EMUL_LEAVE; /* that one leaves, and is counted there */
+	if (v->emulated == EMUL_DONE)
+		return STOP_OK;
+	if (v->emulated != EMUL_LEAVE)
+		cpu->leave = LEAVE_EMULATED;
+	return STOP_USER;
+}
+
 /* ---- hypercalls: number in RAX, arguments in RBX, RCX, RDX, RSI */
 
 static s64 kick_cpu(struct vcpu *v, u64 apic_id)
@@ -232,6 +254,8 @@ const struct cpu_ops vcpu_cpu_ops = {
 	.msr_refused = op_msr_refused,
 	.hypercall = op_hypercall,
 	.host_to_guest_tsc = op_host_to_guest_tsc,
+	.take_over = op_take_over,
+	.taken_over = op_taken_over,
 	.paging_changed = op_paging_changed,
 	.nmi_unmasked = op_nmi_unmasked,
 	.smm_changed = op_smm_changed,

@@ -379,6 +379,8 @@ static int leave(struct vcpu *v)
 	case LEAVE_NPF:
 	case LEAVE_PIO:
 		return exit_npf(v);
+	case LEAVE_EMULATED:
+		return emul_outcome(v, v->emulated);
 	case LEAVE_KICK:
 		return exit_kick(v);
 	case LEAVE_HLT:
@@ -449,7 +451,7 @@ static int run_guest(struct vcpu *v)
 		if (unlikely(v->eoi_exit >= 0))
 			return exit_eoi(v);
 		cpu_run(&v->cpu, &v->exit);
-		v->stats.exits += v->exit.reason != LEAVE_NONE;
+		v->stats.exits += v->exit.reason != LEAVE_NONE && v->exit.reason != LEAVE_EMULATED;
 		r = leave(v);
 	}
 	return r;

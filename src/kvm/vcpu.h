@@ -50,6 +50,7 @@ struct vcpu {
 
 	pthread_mutex_t mutex; /* one ioctl at a time; all below */
 	struct cpu_exit exit;
+	enum emul_result emulated; /* LEAVE_EMULATED */
 	u32 mp_state;
 	u8 sipi_vector;
 	int ext_vector; /* KVM_INTERRUPT with a split irqchip; -1 none */
