@@ -132,17 +132,15 @@ static void set_shadow(struct cpu *cpu, bool shadow, bool shadow_ss)
 	cpu->shadow_ss = shadow_ss;
 }
 
-/* All has been delivered: what the last pass ended in. */
-static enum emul_result conclude(struct emul *em, struct cpu *cpu)
+/* The instruction is over, all has been delivered. */
+static enum emul_result retire(struct emul *em, struct cpu *cpu, enum emul_result result)
 {
 	struct pending *rec = em->pending;
 	bool shadow = cpu->shadow && !rec->holds_rip, shadow_ss = cpu->shadow_ss;
 
 	rec->active = false;
-	if (rec->result == EMUL_EXCEPTION) {
-		cpu->exc = rec->exc;
-		return EMUL_EXCEPTION;
-	}
+	if (result == EMUL_EXCEPTION)
+		return result;
 	if (rec->holds_rip)
 		cpu->rip = next_rip(cpu, &rec->insn);
 	cpu_retire(cpu, rec->tf);
@@ -151,9 +149,18 @@ static enum emul_result conclude(struct emul *em, struct cpu *cpu)
 		cpu->shadow_ss = shadow_ss;
 		cpu_update(cpu);
 	}
+	return result;
+}
+
+/* The same after an exit to user space. */
+static enum emul_result conclude(struct emul *em, struct cpu *cpu)
+{
+	struct pending *rec = em->pending;
+
+	cpu->exc = rec->exc;
 	cpu->leave = rec->leave;
 	cpu->leave_msr = rec->leave_msr;
-	return rec->result;
+	return retire(em, cpu, rec->result);
 }
 
 /* The handler is through. What it wrote last may still have to be delivered (rules 17, 18). */
@@ -162,12 +169,12 @@ static enum emul_result finish(struct emul *em, struct cpu *cpu, enum emul_resul
 	struct pending *rec = em->pending;
 
 	rec->finished = true;
+	if (deliver(em, cpu))
+		return retire(em, cpu, result);
 	rec->result = result;
 	rec->exc = cpu->exc;
 	rec->leave = cpu->leave;
 	rec->leave_msr = cpu->leave_msr;
-	if (deliver(em, cpu))
-		return conclude(em, cpu);
 	if (rec->log[rec->cur].kind == LOG_MEM) {
 		em->stats.mmio_exits++;
 	} else if (!out_advances_rip(em, &rec->log[rec->cur])) {
