@@ -83,14 +83,24 @@ static bool is_image(u64 v)
 	return (v & ~flags) == FI_ONE;
 }
 
+/* For SAHF the image goes to RAX, and OF out of AL by an addition: 0x7f, or 0x80 if it was set. */
+static bool is_image_in_sahf(u64 rax)
+{
+	return is_image(rax & ~0xffull) && ((u8)rax == 0x7f || (u8)rax == 0x80);
+}
+
 /*
  * The image is in RDX, the third argument, or was moved; an instruction that needs the old
- * flags may have them in the host's (SAHF), and one that sets all needs none.
+ * flags has it on its way into the host's (SAHF), and one that sets all needs none.
  */
 static u64 handlers_flags(const struct host_regs *r)
 {
+	u64 rax = r->gpr[GPR_RAX];
+
 	if (is_image(r->gpr[GPR_RDX]))
 		return r->gpr[GPR_RDX];
+	if (is_image_in_sahf(rax))
+		return (rax & ~0xffull) | ((u8)rax == 0x80 ? FI_OF : 0);
 	for (unsigned int i = 0; i < ARRAY_SIZE(r->gpr); i++)
 		if (is_image(r->gpr[i]))
 			return r->gpr[i];
