@@ -85,6 +85,26 @@ static void bad_selector(enum gpa_mode mode)
 	vm_finish(vm, "R8@d0000ff0 R2@d0000ff8 #13:1230", 1);
 }
 
+static void move_stack(struct vm *vm)
+{
+	*vm_pte(vm, 0x4000c000) = *vm_pte(vm, 0x40009000);
+}
+
+/*
+ * Another processor gives the stack another page while the pointer is on its way: no byte is pushed
+ * to a page that nobody would find dirty. The proof is void, the pushes are proved anew: one walk.
+ */
+static void moved_stack(enum gpa_mode mode)
+{
+	struct vm *vm = call_far(mode, 8);
+
+	vm->between = move_stack;
+	vm_run(vm);
+	CHECK(vm, "pushed CS", vm_peek(vm, 0x40009ff8), 8);
+	CHECK(vm, "walks", vm_stat(vm, "emul_walk_data"), mode == OFF ? 3 : 1);
+	vm_end(vm, "R8@d0000ff0 R2@d0000ff8");
+}
+
 static void C28(enum gpa_mode mode)
 {
 	struct vm *vm = call_far(mode, 8);
@@ -98,6 +118,7 @@ static void C28(enum gpa_mode mode)
 	CHECK(vm, "rbx", regs_of(&vm->m).rbx, (uint32_t)rbx + 1);
 	vm_finish(vm, "R8@d0000ff0 R2@d0000ff8", 3);
 	bad_selector(mode);
+	moved_stack(mode);
 }
 
 /* ---- descriptor table registers (rule 32) */

@@ -87,6 +87,7 @@ void vm_walks(struct vm *vm, uint64_t off);
 void vm_drop_addresses(struct vm *vm);
 /* Both, and the final state is kept for the comparison of the modes. Closes the VM. */
 void vm_finish(struct vm *vm, const char *events, uint64_t off);
+void vm_end(struct vm *vm, const char *events); /* the same, whatever has been walked */
 
 uint8_t *vm_at(struct vm *vm, uint64_t linear); /* where the byte's contents are */
 uint64_t vm_peek(struct vm *vm, uint64_t linear);
