@@ -327,6 +327,14 @@ static void set_first_source(struct gen *g, struct native_case *c, unsigned int 
 		memcpy(p->data, &v, MIN(size, 8));
 }
 
+/* Of 16 bits, every 65,536th is the instruction itself: it would never end. */
+static u64 near_target(struct gen *g, const struct native_case *c)
+{
+	u64 target = rnd_target(&g->r);
+
+	return g->mode == MODE_16 && (u16)target == c->in.rip ? target + 64 : target;
+}
+
 /* Branches by displacement: out of the page, back into HLT, never onto themselves. */
 static void place_branch(struct gen *g, struct native_case *c, unsigned int size)
 {
@@ -334,10 +342,12 @@ static void place_branch(struct gen *g, struct native_case *c, unsigned int size
 	s64 d = (s8)rnd(&g->r);
 
 	(void)c;
-	if (d < 0 && d > -24)
-		d -= 24;
 	if (size > 1 && below(&g->r, 2))
 		d = (s32)rnd(&g->r) / 2;
+	if (size == 2)
+		d = (s16)d;
+	if (d < 0 && d > -24)
+		d -= 24;
 	set_bytes(g, i->len - size, size, d);
 	if (insn_decode(i, g->mode, g->b, 15) != DECODE_OK)
 		i->len = 0;
@@ -459,7 +469,7 @@ static void place_implicit(struct gen *g, struct native_case *c)
 		break;
 	case OP_JMP: case OP_CALL:
 		if (insn_row(i)->opnd[0].kind == OPND_E)
-			set_first_source(g, c, 0, rnd_target(&g->r));
+			set_first_source(g, c, 0, near_target(g, c));
 		break;
 	case OP_CALL_FAR: /* a 32-bit target's pushes already use ESP on AMD; SDM 2A "CALL" does not say */
 		reg[GPR_RSP] = (u32)reg[GPR_RSP];
