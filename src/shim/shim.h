@@ -28,6 +28,10 @@
 
 /* signals.c: from now on, faults in guest memory are ours. Called before a VM is made. */
 void shim_catch_faults(void);
+/* signals.c: from now on, SIGILL is asked of shim_answer_cpuid first. */
+void shim_catch_ud2(void);
+/* cpuid.c: *context (ucontext_t) is at a UD2 of ours, and has been moved behind it. Async-signal-safe. */
+bool shim_answer_cpuid(void *context);
 /* KVM_RUN begins: no handler of the program is active, though one may have left by longjmp. */
 void shim_enter_run(void);
 

@@ -6,7 +6,7 @@
  *
  * SIGSEGV and SIGBUS have our own handler once a VM was made: guest memory that the
  * program has protected or unmapped ends KVM_RUN with EFAULT (kvm/fault.c), and so does a bad
- * pointer any ioctl (kvm/uaccess.c). All other faults are the program's, as if we were not there.
+ * pointer any ioctl (kvm/uaccess.c). SIGILL is ours where a CPUID was replaced (cpuid.c). All other faults are the program's, as if we were not there.
  */
 #include "shim/shim.h"
 
@@ -21,8 +21,8 @@ typedef void any_handler(int sig, siginfo_t *info, void *context);
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static any_handler *handlers[NSIG]; /* what the trampoline calls */
-static struct sigaction faults[NSIG]; /* SIGSEGV, SIGBUS: the program's action */
-static bool catching;
+static struct sigaction faults[NSIG]; /* the program's action of a signal that is caught */
+static bool caught[NSIG];	      /* SIGSEGV, SIGBUS, SIGILL: the handler is on_fault */
 
 static __thread unsigned int depth __attribute__((tls_model("initial-exec")));
 
@@ -39,11 +39,6 @@ static void call_program(int sig, siginfo_t *info, void *context)
 	depth++;
 	h(sig, info, context); /* a handler of one argument does not mind the others */
 	depth--;
-}
-
-static bool is_fault(int sig)
-{
-	return sig == SIGSEGV || sig == SIGBUS;
 }
 
 static bool has_handler(const struct sigaction *a)
@@ -64,8 +59,10 @@ static void default_fault(int sig, const siginfo_t *info)
 		raise(sig);
 }
 
-static bool is_ours(void *addr, void *context)
+static bool is_ours(int sig, void *addr, void *context)
 {
+	if (sig == SIGILL)
+		return shim_answer_cpuid(context);
 	return uaccess_fault(context) || (!depth && vcpu_memory_fault(addr, context));
 }
 
@@ -73,7 +70,7 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 {
 	int saved = errno;
 
-	if (info->si_code > 0 && is_ours(info->si_addr, context))
+	if (info->si_code > 0 && is_ours(sig, info->si_addr, context))
 		return;
 	if (has_handler(&faults[sig]))
 		call_program(sig, info, context);
@@ -109,21 +106,34 @@ static void unlock_actions(const sigset_t *old)
 	pthread_sigmask(SIG_SETMASK, old, NULL);
 }
 
+/* With the lock. */
+static bool catch(int sig)
+{
+	if (caught[sig])
+		return true;
+	REAL(sigaction)(sig, NULL, &faults[sig]);
+	if (faults[sig].sa_sigaction == call_program)
+		faults[sig].sa_sigaction = handlers[sig];
+	caught[sig] = !install_fault(sig);
+	return caught[sig];
+}
+
 void shim_catch_faults(void)
 {
 	sigset_t mask;
 
 	lock_actions(&mask);
-	if (!catching) {
-		REAL(sigaction)(SIGSEGV, NULL, &faults[SIGSEGV]);
-		REAL(sigaction)(SIGBUS, NULL, &faults[SIGBUS]);
-		for (int sig = 1; sig < NSIG; sig++)
-			if (is_fault(sig) && faults[sig].sa_sigaction == call_program)
-				faults[sig].sa_sigaction = handlers[sig];
-		catching = !install_fault(SIGSEGV) && !install_fault(SIGBUS);
-		if (catching)
-			uaccess_catch();
-	}
+	if (catch(SIGSEGV) && catch(SIGBUS))
+		uaccess_catch();
+	unlock_actions(&mask);
+}
+
+void shim_catch_ud2(void)
+{
+	sigset_t mask;
+
+	lock_actions(&mask);
+	catch(SIGILL);
 	unlock_actions(&mask);
 }
 
@@ -169,7 +179,7 @@ PUBLIC int sigaction(int sig, const struct sigaction *new, struct sigaction *old
 	if (new)
 		in = *new; /* the two may be one object */
 	lock_actions(&mask);
-	if (catching && is_fault(sig))
+	if (caught[sig])
 		r = change_fault(sig, new ? &in : NULL, &out);
 	else
 		r = change(sig, new ? &in : NULL, &out);

@@ -9,6 +9,8 @@
  *	test=ide	reads /dev/sda and writes it back inverted
  *	test=symbols	copies /proc/kallsyms to the disk
  *	test=count	see test_count(); count=N
+ *	self=IP echo=IP:PORT	instead of what QEMU's user networking has
+ *	end=reset	for a machine without ACPI: by the keyboard controller, say
  */
 #include <arpa/inet.h>
 #include <linux/fs.h>
@@ -31,8 +33,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ECHO_HOST "10.0.2.100" /* guestfwd of the test script */
-#define ECHO_PORT 7
+#define SELF "10.0.2.15"
+#define ECHO "10.0.2.100:7" /* guestfwd of the test script */
 #define MAX_IN	  (8u << 20)
 
 static uint8_t in[MAX_IN] __attribute__((aligned(4096))), back[MAX_IN] __attribute__((aligned(4096)));
@@ -56,6 +58,15 @@ static bool asked_for(const char *what)
 static bool asked(const char *what)
 {
 	return !option("test=") || asked_for(what);
+}
+
+/* The word after `key` on the command line, or `otherwise`. */
+static void word(const char *key, const char *otherwise, char out[64])
+{
+	const char *p = option(key);
+
+	snprintf(out, 64, "%s", p ? p : otherwise);
+	out[strcspn(out, " \n")] = 0;
 }
 
 static void setup(void)
@@ -199,11 +210,13 @@ static bool net_up(void)
 {
 	int s = socket(AF_INET, SOCK_DGRAM, 0);
 	struct ifreq r = {.ifr_name = "eth0"};
+	char self[64];
 	int tries = 100;
 
 	while (ioctl(s, SIOCGIFFLAGS, &r) && --tries)
 		usleep(100000);
-	set_address(s, SIOCSIFADDR, "10.0.2.15");
+	word(" self=", SELF, self);
+	set_address(s, SIOCSIFADDR, self);
 	set_address(s, SIOCSIFNETMASK, "255.255.255.0");
 	r.ifr_flags |= IFF_UP | IFF_RUNNING;
 	if (ioctl(s, SIOCSIFFLAGS, &r))
@@ -237,22 +250,50 @@ static size_t echo(int s, size_t n)
 	return got;
 }
 
+/*
+ * The server of echo= hangs up first: kvmtool's user networking keeps a connection that the guest
+ * ends first, and deadlocks on it when the device is reset.
+ */
+static void hang_up(int s)
+{
+	struct pollfd p = {.fd = s, .events = POLLIN};
+
+	if (option(" echo="))
+		poll(&p, 1, 10000);
+	usleep(100000);
+	close(s);
+	usleep(100000);
+}
+
+static struct sockaddr_in echo_address(void)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET};
+	char where[64], *port;
+
+	word(" echo=", ECHO, where);
+	port = where + strcspn(where, ":");
+	if (*port)
+		*port++ = 0;
+	a.sin_port = htons(atoi(port));
+	inet_pton(AF_INET, where, &a.sin_addr);
+	return a;
+}
+
 static void test_net(void)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(ECHO_PORT)};
+	struct sockaddr_in a = echo_address();
 	size_t n = 1u << 20, got = 0;
 	int s = socket(AF_INET, SOCK_STREAM, 0);
 
 	for (size_t i = 0; i < n; i++)
 		in[i] = i * 2654435761u >> 13;
 	memset(back, 0, n);
-	inet_pton(AF_INET, ECHO_HOST, &a.sin_addr);
 	if (net_up() && !connect(s, (struct sockaddr *)&a, sizeof(a)))
 		got = echo(s, n);
 	else
 		printf("CLIENT connect: %s\n", strerror(errno));
 	printf("CLIENT net %s, %zu bytes\n", got == n && !memcmp(in, back, n) ? "ok" : "FAILED", got);
-	close(s);
+	hang_up(s);
 }
 
 /* ---- test=count: a guest that is saved, moved and killed while it counts */
@@ -372,6 +413,6 @@ int main(void)
 		test_count();
 	printf("CLIENT done\n");
 	sync();
-	reboot(RB_POWER_OFF);
+	reboot(option(" end=reset") ? RB_AUTOBOOT : RB_POWER_OFF);
 	return 0;
 }
