@@ -88,7 +88,7 @@ check-unit: $(UNIT)
 -include $(wildcard tests/*/*.mk bench/*.mk)
 
 # All that must hold before a commit (MORE_CHECKS: what CI adds); closes with `N passed, N failed`.
-CHECKS := check-unit check-guest check-api check-boot check-seed check-seed-fuzz check-decode-slice check-native-slice check-shim check-hostile-quick check-golden check-fuzz-smoke
+CHECKS := check-unit check-guest check-api check-boot check-seed check-seed-fuzz check-decode-slice check-native-slice check-shim check-tools check-hostile-quick check-golden check-fuzz-smoke
 .PHONY: check
 check: all examples deps headers lint shape
 	$(Q)scripts/check.sh $(CHECKS) $(MORE_CHECKS)

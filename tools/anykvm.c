@@ -10,6 +10,7 @@ static void help(FILE *to)
 {
 	fputs("usage: anykvm PROGRAM [ARGUMENT...]            run a program that uses /dev/kvm\n"
 	      "       anykvm boot --kernel FILE [OPTION...]   boot a Linux kernel\n"
+	      "       anykvm doctor                           what this host offers, what is missing\n"
 	      "       anykvm --version                        print the version\n"
 	      "       anykvm --help                           print this\n"
 	      "See anykvm SUBCOMMAND --help, and anykvm(1).\n", to);
@@ -34,6 +35,7 @@ static const struct {
 	int (*main)(int argc, char **argv);
 } commands[] = {
 	{"boot", boot_main},
+	{"doctor", doctor_main},
 	{"--version", version_main},
 	{"--help", help_main},
 	{"-h", help_main},

@@ -24,7 +24,7 @@
 #define INTERPRETERS  4 /* a script's interpreter may be a script */
 
 /* Beside the command (the build folder), or in PREFIX/lib when it is in PREFIX/bin. */
-static bool find_preload(char *out, size_t size)
+bool find_preload(char *out, size_t size)
 {
 	static const char *const places[] = {"%s/" PRELOAD, "%s/../lib/" PRELOAD};
 	char self[PATH_MAX], try[PATH_MAX + 64], *slash;
