@@ -372,19 +372,9 @@ static bool same_table(struct vcpu *v, const struct kvm_cpuid_entry2 *e, u32 n)
 	return same;
 }
 
-long vcpu_set_cpuid2(struct ioc *c)
+/* Takes e. A guest that has run has looked at it: only the same again is accepted. */
+static long set_table(struct vcpu *v, struct kvm_cpuid_entry2 *e, u32 n)
 {
-	u32 n = ((struct kvm_cpuid2 *)c->arg)->nent;
-	struct kvm_cpuid_entry2 *e;
-	struct vcpu *v = c->vcpu;
-	int err;
-
-	if (n > ENTRIES_MAX)
-		return -E2BIG;
-	e = dup_in(c->uptr + sizeof(struct kvm_cpuid2), n, sizeof(*e), &err);
-	if (!e)
-		return err;
-	/* A guest that has run has looked at it: only the same again is accepted. */
 	if (v->has_run && !same_table(v, e, n)) {
 		free(e);
 		return -EINVAL;
@@ -394,6 +384,44 @@ long vcpu_set_cpuid2(struct ioc *c)
 	v->nr_cpuid = n;
 	vcpu_cpuid_changed(v);
 	return 0;
+}
+
+long vcpu_set_cpuid2(struct ioc *c)
+{
+	u32 n = ((struct kvm_cpuid2 *)c->arg)->nent;
+	struct kvm_cpuid_entry2 *e;
+	int err;
+
+	if (n > ENTRIES_MAX)
+		return -E2BIG;
+	e = dup_in(c->uptr + sizeof(struct kvm_cpuid2), n, sizeof(*e), &err);
+	return e ? set_table(c->vcpu, e, n) : err;
+}
+
+/* The call of before KVM_SET_CPUID2: leaves without subleaves. */
+long vcpu_set_cpuid(struct ioc *c)
+{
+	u32 n = ((struct kvm_cpuid *)c->arg)->nent;
+	struct kvm_cpuid_entry2 *e;
+	struct kvm_cpuid_entry *old;
+	int err;
+
+	if (n > ENTRIES_MAX)
+		return -E2BIG;
+	old = dup_in(c->uptr + sizeof(struct kvm_cpuid), n, sizeof(*old), &err);
+	if (!old)
+		return err;
+	e = calloc(n + 1, sizeof(*e));
+	for (u32 i = 0; e && i < n; i++)
+		e[i] = (struct kvm_cpuid_entry2){
+			.function = old[i].function,
+			.eax = old[i].eax,
+			.ebx = old[i].ebx,
+			.ecx = old[i].ecx,
+			.edx = old[i].edx,
+		};
+	free(old);
+	return e ? set_table(c->vcpu, e, n) : -ENOMEM;
 }
 
 long vcpu_get_cpuid2(struct ioc *c)

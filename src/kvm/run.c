@@ -313,7 +313,7 @@ static int become_runnable(struct vcpu *v)
 static int exit_hlt(struct vcpu *v)
 {
 	v->stats.halt_exits++;
-	if (!v->lapic)
+	if (!v->lapic && !v->vm->keep_hlt)
 		return exit_with(v, KVM_EXIT_HLT);
 	v->mp_state = KVM_MP_STATE_HALTED;
 	return become_runnable(v);

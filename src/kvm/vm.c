@@ -257,6 +257,18 @@ static long max_vcpu_id(struct vm *vm, u64 max)
 	return 0;
 }
 
+/*
+ * PAUSE and the power states never leave the processor here, and with a LAPIC nor does HLT; there is
+ * no MWAIT that would wait. What a vCPU has seen of it does not change.
+ */
+static long disable_exits(struct vm *vm, u64 which)
+{
+	if (which & ~(u64)KVM_X86_DISABLE_VALID_EXITS || vm->nr_vcpus)
+		return -EINVAL;
+	vm->keep_hlt |= !!(which & KVM_X86_DISABLE_EXITS_HLT);
+	return 0;
+}
+
 static long set_flag(bool *flag, u64 value)
 {
 	if (value > 1)
@@ -303,6 +315,10 @@ static long enable_cap(struct vm *vm, const struct kvm_enable_cap *cap)
 	case KVM_CAP_DISABLE_QUIRKS:
 		vm->disabled_quirks = cap->args[0];
 		return 0;
+	case KVM_CAP_X86_DISABLE_EXITS:
+		return disable_exits(vm, cap->args[0]);
+	case KVM_CAP_HALT_POLL: /* a vCPU that waits does not poll */
+		return (u32)cap->args[0] == cap->args[0] ? 0 : -EINVAL;
 	case KVM_CAP_MAX_VCPU_ID:
 		return max_vcpu_id(vm, cap->args[0]);
 	}

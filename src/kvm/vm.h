@@ -19,6 +19,8 @@
 #define VM_SLOTS_MAX	MEM_SLOTS_MAX
 #define VM_SPACES	MEM_SPACES /* KVM_CAP_MULTI_ADDRESS_SPACE: normal, SMM */
 
+#define DISABLE_EXITS_VALID                                                      \
+	(KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE | KVM_X86_DISABLE_EXITS_CSTATE)
 #define QUIRKS_VALID                                                             \
 	(KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_CD_NW_CLEARED |           \
 	 KVM_X86_QUIRK_LAPIC_MMIO_HOLE | KVM_X86_QUIRK_OUT_7E_INC_RIP |          \
@@ -78,6 +80,7 @@ struct vm {
 	u64 disabled_quirks;
 	u64 dirty_ring_bytes; /* of each vCPU; 0: no dirty rings */
 	bool exception_payload, triple_fault_event, exit_on_fail;
+	bool keep_hlt; /* KVM_CAP_X86_DISABLE_EXITS: HLT waits in KVM_RUN without a LAPIC, too */
 	bool hide_platform_info; /* KVM_CAP_MSR_PLATFORM_INFO was switched off */
 
 	pthread_mutex_t irqfds_lock;

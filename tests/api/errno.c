@@ -203,6 +203,12 @@ static void vm_rows(void)
 	routes->nr = 5000;
 	ROW("SET_GSI_ROUTING nr 5000", -EINVAL, iop(vm, KVM_SET_GSI_ROUTING, routes));
 	ROW("ENABLE_CAP unknown", -EINVAL, iop(vm, KVM_ENABLE_CAP, &cap));
+	cap = (struct kvm_enable_cap){.cap = KVM_CAP_X86_DISABLE_EXITS, .args = {16}};
+	ROW("ENABLE_CAP X86_DISABLE_EXITS 16", -EINVAL, iop(vm, KVM_ENABLE_CAP, &cap));
+	cap = (struct kvm_enable_cap){.cap = KVM_CAP_HALT_POLL, .args = {1ull << 32}};
+	ROW("ENABLE_CAP HALT_POLL 2^32", -EINVAL, iop(vm, KVM_ENABLE_CAP, &cap));
+	cap.args[0] = 0;
+	ROW("ENABLE_CAP HALT_POLL 0", 0, iop(vm, KVM_ENABLE_CAP, &cap));
 	ROW("CREATE_DEVICE type 77", -ENODEV, iop(vm, KVM_CREATE_DEVICE, &dev));
 	ROW("SET_NR_MMU_PAGES 1", -EINVAL, io(vm, KVM_SET_NR_MMU_PAGES, 1));
 	ROW("CREATE_VCPU id 0xffffffff", -EINVAL, io(vm, KVM_CREATE_VCPU, 0xffffffff));
@@ -353,6 +359,10 @@ static void state_rows(void)
 	ROW("SET_CPUID2 nent 10000", -E2BIG, iop(vcpu, KVM_SET_CPUID2, cpuid));
 	cpuid->nent = 0;
 	ROW("SET_CPUID2 nent 0", 0, iop(vcpu, KVM_SET_CPUID2, cpuid));
+	ROW("SET_CPUID nent 0", 0, iop(vcpu, KVM_SET_CPUID, cpuid));
+	cpuid->nent = 257;
+	ROW("SET_CPUID nent 257", -E2BIG, iop(vcpu, KVM_SET_CPUID, cpuid));
+	ROW("SET_CPUID bad pointer", -EFAULT, iop(vcpu, KVM_SET_CPUID, BAD_PTR));
 	ROW("GET_VCPU_EVENTS", 0, iop(vcpu, KVM_GET_VCPU_EVENTS, &ev));
 	e = ev, e.flags = ~0u;
 	ROW("SET_VCPU_EVENTS flags", -EINVAL, iop(vcpu, KVM_SET_VCPU_EVENTS, &e));

@@ -7,6 +7,9 @@
  */
 #include "real.h"
 
+#include <signal.h>
+#include <sys/time.h>
+
 #define OSXSAVE	     (1u << 27) /* CPUID.1:ECX */
 #define CR4_OSXSAVE  (1ull << 18)
 #define CR4_SMXE     (1ull << 14)
@@ -281,11 +284,71 @@ static void test_send_ipi(void)
 	machine_close(&m);
 }
 
+/* The call of before KVM_SET_CPUID2. */
+static void test_old_table(void)
+{
+	struct kvm_cpuid *old = calloc(1, sizeof(*old) + 2 * sizeof(old->entries[0]));
+	struct kvm_cpuid2 *now;
+	struct machine m;
+
+	machine_open(&m, GUEST(0x0f, 0xa2, 0xee, HLT)); /* cpuid; out dx,al */
+	old->nent = 2;
+	old->entries[0] = (struct kvm_cpuid_entry){.function = 0, .eax = 1, .ebx = 5, .padding = 9};
+	old->entries[1] = (struct kvm_cpuid_entry){.function = 1, .eax = 0x1234, .edx = 0x10};
+	CHECK_EQ("KVM_SET_CPUID", api->ioctl(m.vcpu, KVM_SET_CPUID, old), 0);
+	now = cpuid_of(&m);
+	CHECK_EQ("eax", cpuid_leaf(now, 1, 0)->eax, 0x1234);
+	CHECK_EQ("edx", cpuid_leaf(now, 1, 0)->edx & 0x10, 0x10);
+	CHECK_EQ("no subleaf", cpuid_leaf(now, 1, 0)->flags, 0);
+	CHECK_EQ("padding", cpuid_leaf(now, 0, 0)->padding[0], 0);
+	RUN_TO(&m, "the guest's", KVM_EXIT_IO);
+	CHECK_EQ("the guest's", (uint32_t)regs_of(&m).rbx, 5);
+	old->entries[1].eax = 0x1235;
+	CHECK_EQ("another, after a run", api->ioctl(m.vcpu, KVM_SET_CPUID, old) < 0 ? -errno : 0, -EINVAL);
+	free(now);
+	free(old);
+	machine_close(&m);
+}
+
+static void on_alarm(int sig)
+{
+	(void)sig;
+}
+
+/* HLT without interrupt chips: waits in KVM_RUN for an interrupt that the VMM gives. */
+static void test_hlt_stays(void)
+{
+	struct itimerval soon = {.it_value.tv_usec = 50000};
+	struct sigaction a = {.sa_handler = on_alarm};
+	struct kvm_interrupt irq = {.irq = 0x20};
+	struct machine m;
+
+	machine_vm(&m, GUEST(0xfb, HLT, 0xee, HLT)); /* sti; hlt; out dx,al; hlt */
+	memcpy(m.ram + 4 * irq.irq, "\x00\x07\x00\x00", 4);
+	m.ram[0x700] = 0xcf; /* iret */
+	CHECK_EQ("offered", api->ioctl(m.vm, KVM_CHECK_EXTENSION, KVM_CAP_X86_DISABLE_EXITS) &
+		 KVM_X86_DISABLE_EXITS_HLT, KVM_X86_DISABLE_EXITS_HLT);
+	must(enable_cap(m.vm, KVM_CAP_X86_DISABLE_EXITS, KVM_X86_DISABLE_EXITS_HLT), "X86_DISABLE_EXITS");
+	machine_vcpu(&m);
+	sigaction(SIGALRM, &a, NULL);
+	setitimer(ITIMER_REAL, &soon, NULL);
+	CHECK_EQ("waits", vcpu_run(&m), -EINTR);
+	CHECK_EQ("behind HLT", regs_of(&m).rip, CODE + 2);
+	must(api->ioctl(m.vcpu, KVM_INTERRUPT, &irq), "KVM_INTERRUPT");
+	RUN_TO(&m, "goes on", KVM_EXIT_IO);
+	CHECK_EQ("too late", enable_cap(m.vm, KVM_CAP_X86_DISABLE_EXITS, 0) < 0 ? -errno : 0, -EINVAL);
+	setitimer(ITIMER_REAL, &soon, NULL);
+	CHECK_EQ("waits again", vcpu_run(&m), -EINTR);
+	machine_close(&m);
+}
+
 int main(int argc, char **argv)
 {
 	api_args(argc, argv);
 	sys = must(api->open("/dev/kvm", O_RDWR | O_CLOEXEC), "open /dev/kvm");
 	test_runtime_bits();
+	test_old_table();
+	test_hlt_stays();
 	test_cr4();
 	if (!api_is_device())
 		test_system_features();
