@@ -11,6 +11,7 @@ static void help(FILE *to)
 	fputs("usage: anykvm PROGRAM [ARGUMENT...]            run a program that uses /dev/kvm\n"
 	      "       anykvm boot --kernel FILE [OPTION...]   boot a Linux kernel\n"
 	      "       anykvm doctor                           what this host offers, what is missing\n"
+	      "       anykvm stat [-1] [-p PID]               live counters of running VMs\n"
 	      "       anykvm --version                        print the version\n"
 	      "       anykvm --help                           print this\n"
 	      "See anykvm SUBCOMMAND --help, and anykvm(1).\n", to);
@@ -36,6 +37,7 @@ static const struct {
 } commands[] = {
 	{"boot", boot_main},
 	{"doctor", doctor_main},
+	{"stat", stat_main},
 	{"--version", version_main},
 	{"--help", help_main},
 	{"-h", help_main},

@@ -13,5 +13,6 @@ bool find_preload(char *out, size_t size);
 
 /* Subcommands: exit statuses of vmm.h. */
 int doctor_main(int argc, char **argv);
+int stat_main(int argc, char **argv);
 
 #endif

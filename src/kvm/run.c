@@ -223,6 +223,7 @@ static int wait_outside(struct vcpu *v, bool (*ready)(struct vcpu *v))
 	int r, e;
 
 	vcpu_leave(v);
+	live_stats_write(v);
 	r = vcpu_wait(v, ready);
 	e = enter_again(v);
 	return e ? e : r;
@@ -366,6 +367,7 @@ static int exit_kick(struct vcpu *v)
 		return r;
 	do_todo(v);
 	vcpu_steal(v);
+	live_stats_after_run(v);
 	if (dirty_ring_full(v))
 		return exit_with(v, KVM_EXIT_DIRTY_RING_FULL);
 	if (vcpu_interrupted(v))
@@ -552,6 +554,7 @@ static void post_run(struct vcpu *v)
 	run->ready_for_interrupt_injection = vm_has_pic(v->vm) || vcpu_ready_for_injection(v);
 	if (v->stats_page)
 		vcpu_publish_stats(v);
+	live_stats_after_run(v);
 }
 
 static int enter_and_run(struct vcpu *v, bool wanted)

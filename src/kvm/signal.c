@@ -129,14 +129,14 @@ static bool in_guest(struct vcpu *v)
 /* Kick who has to look at its signals; say whether anyone is in the guest. */
 static bool watch_all(struct vm *vm)
 {
-	bool any = false;
+	bool any = false, look = live_stats_due(vm);
 	struct vcpu *v;
 
 	for (unsigned int i = 0; (v = vm_vcpu(vm, i)); i++) {
 		if (!in_guest(v))
 			continue;
 		any = true;
-		if (__atomic_load_n(&v->run->immediate_exit, __ATOMIC_RELAXED) ||
+		if (look || __atomic_load_n(&v->run->immediate_exit, __ATOMIC_RELAXED) ||
 		    __atomic_load_n(&v->has_sigmask, __ATOMIC_RELAXED))
 			cpu_request(&v->cpu, REQ_KICK);
 	}

@@ -197,6 +197,70 @@ long vcpu_get_stats_fd(struct ioc *c)
 	return open_stats(make(vcpu_rows, ARRAY_SIZE(vcpu_rows), name, id), c->vm, c->vcpu);
 }
 
+/* ---- for other processes: the part of a vCPU's memfd behind what KVM_GET_VCPU_MMAP_SIZE says */
+
+/*
+ * `anykvm stat` finds the memfd in /proc/PID/fd. It says until when it looks, so that a vCPU which
+ * nobody looks at pays next to nothing; what it has read goes with the process that it is of.
+ */
+struct live_stats {
+	u64 watched_until; /* atomic; CLOCK_MONOTONIC in ns; written by who looks */
+	u64 pad[7];
+	struct file file;
+};
+
+#define LIVE_EVERY 64	      /* KVM_RUNs, while nobody looks */
+#define LIVE_NS	   50000000ull /* who looks sees a guest that never exits at least so often */
+
+size_t live_stats_size(void)
+{
+	return ALIGN_UP(offsetof(struct live_stats, file) + data_offset(ARRAY_SIZE(vcpu_rows)) +
+			8 * data_words(vcpu_rows, ARRAY_SIZE(vcpu_rows)), PAGE_SIZE);
+}
+
+static bool is_watched(const struct live_stats *l)
+{
+	return __atomic_load_n(&l->watched_until, __ATOMIC_RELAXED);
+}
+
+void live_stats_write(struct vcpu *v)
+{
+	struct file *f = &v->live->file;
+	char id[NAME_SIZE];
+
+	if (!f->header.num_desc) {
+		snprintf(id, sizeof(id), "vcpu-%u", v->id);
+		fill_head(f, vcpu_rows, ARRAY_SIZE(vcpu_rows), id);
+	}
+	vcpu_data(v, (u64 *)((u8 *)f + data_offset(ARRAY_SIZE(vcpu_rows))));
+}
+
+void live_stats_after_run(struct vcpu *v)
+{
+	if (++v->runs_unseen < LIVE_EVERY && !is_watched(v->live))
+		return;
+	v->runs_unseen = 0;
+	live_stats_write(v);
+}
+
+bool live_stats_due(struct vm *vm)
+{
+	u64 now = mono_ns(), until;
+	bool any = false;
+	struct vcpu *v;
+
+	if (now < vm->live_due)
+		return false;
+	vm->live_due = now + LIVE_NS;
+	for (unsigned int i = 0; (v = vm_vcpu(vm, i)); i++) {
+		until = __atomic_load_n(&v->live->watched_until, __ATOMIC_RELAXED);
+		any |= until > now;
+		if (until && until <= now)
+			__atomic_store_n(&v->live->watched_until, 0, __ATOMIC_RELAXED);
+	}
+	return any;
+}
+
 /* ---- ANYKVM_STATS=FILE: a VM's statistics as one JSON object, when it or the process ends */
 
 #define MAX_WORDS 512

@@ -115,6 +115,8 @@ void vcpu_free(struct vcpu *v)
 	cpu_free(&v->cpu);
 	if (v->run)
 		munmap(v->run, (VCPU_PAGES - 1) * PAGE_SIZE);
+	if (v->live)
+		munmap(v->live, live_stats_size());
 	if (v->wake_fd >= 0)
 		close(v->wake_fd);
 	free(v->cpu.cpuid);
@@ -144,7 +146,7 @@ static int vcpu_init(struct vcpu *v)
 {
 	const char *force = getenv("ANYKVM_FORCE_EMULATION");
 	struct emul_bus bus = vcpu_bus;
-	size_t size = VCPU_PAGES * PAGE_SIZE;
+	size_t size = VCPU_PAGES * PAGE_SIZE + live_stats_size();
 	char name[32];
 	int r;
 
@@ -160,6 +162,12 @@ static int vcpu_init(struct vcpu *v)
 		      v->obj.own, 0);
 	if (v->run == MAP_FAILED) {
 		v->run = NULL;
+		return -ENOMEM;
+	}
+	v->live = mmap(NULL, live_stats_size(), PROT_READ | PROT_WRITE, MAP_SHARED, v->obj.own,
+		       VCPU_PAGES * PAGE_SIZE);
+	if (v->live == MAP_FAILED) {
+		v->live = NULL;
 		return -ENOMEM;
 	}
 	v->pio_data = (u8 *)v->run + KVM_PIO_PAGE_OFFSET * PAGE_SIZE;

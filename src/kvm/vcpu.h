@@ -118,6 +118,8 @@ struct vcpu {
 		u64 directed_yield_attempted, directed_yield_successful;
 	} stats;
 	struct stats_page *stats_page; /* NULL until KVM_GET_STATS_FD */
+	struct live_stats *live; /* in our memfd, for other processes (stats.c) */
+	u32 runs_unseen; /* KVM_RUNs since it was written; owner */
 };
 
 static inline struct vcpu *vcpu_of(struct cpu *cpu)
@@ -145,6 +147,13 @@ void vcpu_reset(struct vcpu *v, bool init);
 int vcpu_run(struct vcpu *v);
 
 /* run.c <-> signal.c: waits; the time during which signals interrupt us */
+/* stats.c: statistics for other processes. Owner: now; after a KVM_RUN, if it is time. */
+size_t live_stats_size(void);
+void live_stats_write(struct vcpu *v);
+void live_stats_after_run(struct vcpu *v);
+/* Event thread: does somebody look, so that vCPUs in the guest should write theirs? */
+bool live_stats_due(struct vm *vm);
+
 int vcpu_wait(struct vcpu *v, bool (*ready)(struct vcpu *v)); /* 0 or -EINTR */
 bool vcpu_interrupted(struct vcpu *v);
 void vcpu_set_running(struct vcpu *v); /* this thread is in KVM_RUN of v; NULL: of none */

@@ -92,6 +92,7 @@ struct vm {
 	bool stats_written; /* atomic: to the file ANYKVM_STATS */
 	u32 watching; /* atomic: the watch timer is armed (kvm/signal.c) */
 	struct irq_timer watch;
+	u64 live_due; /* when to look next whether somebody looks at the statistics; event thread */
 };
 
 /* KVM_CREATE_VM: descriptor or -errno. */
