@@ -71,6 +71,7 @@ struct pending {
 	bool moved;	/* user space has changed registers while the exit was outstanding */
 	bool retracted;	/* a proof made ahead did not hold: a walk instead, also at completion */
 	bool begun;	/* this unit has touched something */
+	bool wrote;	/* ... and has a final write in the log */
 	bool holds_rip;	/* finished, but RIP advances only with the completion (rule 30) */
 	bool doorbell;	/* a write that only rings one: rule 23 */
 	bool rung;	/* ... and has */
@@ -121,9 +122,28 @@ void pending_start(struct pending *rec, const struct insn *insn, const struct fa
 /* A new unit (REP iteration): the log is empty again, the proved translations stay. */
 void pending_next_unit(struct pending *rec);
 /* n bytes of data[], or -1. */
-int pending_alloc(struct pending *rec, u32 n);
+static inline int pending_alloc(struct pending *rec, u32 n)
+{
+	int at = rec->nr_bytes;
+
+	if (rec->nr_bytes + n > LOG_BYTES)
+		return -1;
+	rec->nr_bytes += n;
+	return at;
+}
 /* Index of the first entry with a final but undelivered write, or -1. */
-int pending_undelivered(const struct pending *rec);
+int pending_first_undelivered(const struct pending *rec);
+static inline int pending_undelivered(const struct pending *rec)
+{
+	return rec->wrote ? pending_first_undelivered(rec) : -1;
+}
+/* The write of l is final; its bytes are at data[at]. */
+static inline void pending_write(struct pending *rec, struct log_entry *l, int at)
+{
+	l->wdata = at;
+	l->flags |= LOG_WRITE;
+	rec->wrote = true;
+}
 
 /*
  * Do what is left of l's read or write: RAM, in-process devices. true: all done. false: the

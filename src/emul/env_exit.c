@@ -63,7 +63,7 @@ static enum stop log_full(struct cpu *cpu)
 
 /* ---- step 1: map */
 
-static enum stop prove_part(struct env_exit *e, const struct access *a, gva_t v, u16 len, gpa_t *out)
+static ALWAYS_INLINE enum stop prove_part(struct env_exit *e, const struct access *a, gva_t v, u16 len, gpa_t *out)
 {
 	struct cpu *cpu = e->cpu;
 	struct xlat_want w = {
@@ -254,8 +254,7 @@ static enum stop exit_flush(struct env *env, struct access *a)
 	if (at < 0)
 		return cpu_fail(env->cpu, "too many bytes in one instruction");
 	bytes_copy(rec->data + at, a->p, l->len);
-	l->wdata = at;
-	l->flags |= LOG_WRITE;
+	pending_write(rec, l, at);
 	if (!waiting)
 		(void)!pending_perform(e->em, env->cpu, l, true);
 	return STOP_OK;
@@ -292,11 +291,11 @@ static enum stop start_pio(struct env_exit *e, struct log_entry *l, const struct
 	at = pending_alloc(e->rec, l->len);
 	if (at < 0)
 		return cpu_fail(e->cpu, "too many bytes in one instruction");
-	l->flags |= io->in ? LOG_READ : LOG_WRITE;
 	if (io->in) {
 		l->rdata = at;
+		l->flags |= LOG_READ;
 	} else {
-		l->wdata = at;
+		pending_write(e->rec, l, at);
 		bytes_copy(e->rec->data + at, io->data, l->len);
 	}
 	return STOP_OK;

@@ -30,20 +30,10 @@ void pending_next_unit(struct pending *rec)
 {
 	rec->pos = rec->nr = 0;
 	rec->nr_bytes = 0;
-	rec->begun = false;
+	rec->begun = rec->wrote = false;
 }
 
-int pending_alloc(struct pending *rec, u32 n)
-{
-	int at = rec->nr_bytes;
-
-	if (rec->nr_bytes + n > LOG_BYTES)
-		return -1;
-	rec->nr_bytes += n;
-	return at;
-}
-
-int pending_undelivered(const struct pending *rec)
+int pending_first_undelivered(const struct pending *rec)
 {
 	for (unsigned int k = 0; k < rec->nr; k++)
 		if ((rec->log[k].flags & LOG_WRITE) && rec->log[k].wdone < rec->log[k].len)

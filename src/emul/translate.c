@@ -150,9 +150,9 @@ enum stop emul_translate(struct env_exit *e, const struct xlat_want *w, gpa_t *o
 
 	if (em->mode == EMUL_GPA_OFF && !e->rec->doorbell)
 		return walk(e, w, WALK_PROVE, out);
-	m = search(e->rec, w, out, &k);
-	if (m == XLAT_HIT && unlikely(!settle(e, &e->rec->x[k], w)))
+	do
 		m = search(e->rec, w, out, &k);
+	while (m == XLAT_HIT && unlikely(!settle(e, &e->rec->x[k], w)));
 	/* the next page of a REP: back to the processor, which proves it without our walk */
 	if (m != XLAT_HIT && e->rec->units && !e->rec->begun)
 		return STOP_NPF;
