@@ -56,7 +56,7 @@ $B/libanykvm.so: $(call OBJ,$(LIB_SRC))
 # of what it hooks are wrapped: they go to libc (src/shim/wrap.c).
 $B/libanykvm-preload.so: $(call OBJ,$(LIB_SRC) $(SHIM_SRC))
 	$(call say,LD,$@)
-	$(Q)$(CC) -shared $(foreach f,open ioctl mmap munmap close read,-Wl$(comma)--wrap=$f) \
+	$(Q)$(CC) -shared $(foreach f,open ioctl mmap munmap close read pthread_setcanceltype,-Wl$(comma)--wrap=$f) \
 		$(LDFLAGS) -o $@ $^
 
 # The archive that programs link: one object in which only the public names are left.

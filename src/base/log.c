@@ -2,6 +2,8 @@
 /* Messages to the person who runs the VMM: rate-limited, because guests cause them. */
 #include "base/log.h"
 
+#include "base/cancel.h"
+
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -55,6 +57,7 @@ static bool first_time(const char *text)
 
 static void print(const char *fmt, va_list ap, bool once)
 {
+	int state = cancel_off();
 	char text[512];
 
 	vsnprintf(text, sizeof(text), fmt, ap);
@@ -62,6 +65,7 @@ static void print(const char *fmt, va_list ap, bool once)
 	if ((!once || first_time(text)) && within_rate())
 		fprintf(stderr, "anykvm: %s\n", text);
 	pthread_mutex_unlock(&lock);
+	cancel_back(state);
 }
 
 void log_line(const char *fmt, ...)

@@ -6,6 +6,7 @@
  */
 #include "kvm/event_thread.h"
 
+#include "kvm/eventfd.h"
 #include "kvm/timers.h"
 #include "kvm/vm.h"
 
@@ -35,10 +36,7 @@ struct event_thread {
 
 static void wake(struct event_thread *t)
 {
-	u64 one = 1;
-	ssize_t r = write(t->wake, &one, sizeof(one));
-
-	(void)r; /* EAGAIN: it is awake already */
+	eventfd_raise(t->wake);
 }
 
 /* Fire what is due. Lock held; dropped around each call. */

@@ -6,6 +6,7 @@
 #include "kvm/ioctl.h"
 
 #include "anykvm.h"
+#include "base/cancel.h"
 #include "kvm/system.h"
 
 #include <errno.h>
@@ -86,9 +87,23 @@ static long call(const struct ioctl_row *row, struct ioc *c)
 	return r;
 }
 
-long object_ioctl(struct object *o, unsigned long req, u64 arg)
+/* KVM_RUN is called so often that it pays to turn cancellation off only where it must be. */
+static long call_uncancelled(const struct ioctl_row *row, struct ioc *c)
 {
-	struct ioc c = {.obj = o, .uptr = arg};
+	int state;
+	long r;
+
+	if (row->fn == vcpu_ioctl_run)
+		return call(row, c);
+	state = cancel_off();
+	r = call(row, c);
+	cancel_back(state);
+	return r;
+}
+
+static long object_ioctl(struct object *o, unsigned long req, u64 arg, int cancel_type)
+{
+	struct ioc c = {.obj = o, .uptr = arg, .cancel_type = cancel_type};
 	const struct ioctl_row *row;
 
 	switch (o->kind) {
@@ -108,7 +123,7 @@ long object_ioctl(struct object *o, unsigned long req, u64 arg)
 	row = find_row(o->kind, req);
 	if (!row)
 		return o->kind == OBJECT_VM || o->kind == OBJECT_STATS ? -ENOTTY : -EINVAL;
-	return call(row, &c);
+	return call_uncancelled(row, &c);
 }
 
 static int result(long r)
@@ -119,13 +134,40 @@ static int result(long r)
 	return -1;
 }
 
+/*
+ * A thread of the shim's program that may be cancelled anywhere, as ioctl() of the kernel allows:
+ * not inside. Who links the library has POSIX's rule for its calls: not while they run.
+ */
+static int cancel_hold(void)
+{
+	int type = PTHREAD_CANCEL_DEFERRED;
+
+	if (unlikely(thread_ends_anywhere))
+		pthread_setcanceltype(type, &type);
+	return type;
+}
+
+/* If it has been cancelled meanwhile it ends here. */
+static void cancel_release(int type)
+{
+	if (unlikely(type != PTHREAD_CANCEL_DEFERRED))
+		pthread_setcanceltype(type, &type);
+}
+
 PUBLIC int anykvm_open(const char *path, int flags)
 {
+	int type, state, fd;
+
 	if (!path)
 		return result(-EFAULT);
 	if (strcmp(path, "/dev/kvm"))
 		return result(-ENOENT);
-	return result(system_open(flags));
+	type = cancel_hold();
+	state = cancel_off();
+	fd = system_open(flags);
+	cancel_back(state);
+	cancel_release(type);
+	return result(fd);
 }
 
 PUBLIC int anykvm_ioctl(int fd, unsigned long req, ...)
@@ -134,16 +176,21 @@ PUBLIC int anykvm_ioctl(int fd, unsigned long req, ...)
 	struct object *o;
 	u32 generation;
 	va_list ap;
+	int type;
 	long r;
 
 	va_start(ap, req);
 	arg = va_arg(ap, unsigned long);
 	va_end(ap);
+	type = cancel_hold();
 	o = object_take(fd, &generation);
-	if (!o)
+	if (!o) {
+		cancel_release(type);
 		return ioctl(fd, req, arg);
-	r = object_ioctl(o, req, arg);
+	}
+	r = object_ioctl(o, req, arg, type);
 	object_give(o, fd, generation);
+	cancel_release(type);
 	return result(r);
 }
 
@@ -177,41 +224,50 @@ static void *map_vcpu(struct vcpu *v, void *addr, size_t len, int prot, int flag
 
 PUBLIC void *anykvm_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 {
+	int type = cancel_hold();
 	struct object *o = flags & MAP_ANONYMOUS ? NULL : object_find(fd);
 	void *p = MAP_FAILED;
 
 	if (!o)
-		return mmap(addr, len, prot, flags, fd, off);
-	if (o->kind == OBJECT_VCPU)
+		p = mmap(addr, len, prot, flags, fd, off);
+	else if (o->kind == OBJECT_VCPU)
 		p = map_vcpu(container_of(o, struct vcpu, obj), addr, len, prot, flags, fd, off);
 	else
 		errno = ENODEV;
-	if (p != MAP_FAILED)
+	if (o && p != MAP_FAILED)
 		object_note_mapping(p, len);
-	object_put(o);
+	if (o)
+		object_put(o);
+	cancel_release(type);
 	return p;
 }
 
 PUBLIC int anykvm_munmap(void *addr, size_t len)
 {
-	int r = munmap(addr, len);
+	int type = cancel_hold(), r = munmap(addr, len);
 
 	if (object_may_be_mapped(addr, len))
 		object_sweep();
+	cancel_release(type);
 	return r;
 }
 
+/* close() itself is a cancellation point of the program: before anything has changed. */
 PUBLIC int anykvm_close(int fd)
 {
-	struct object *o = object_find(fd);
-	int r;
+	int type = cancel_hold(), state, r;
+	struct object *o;
 
+	pthread_testcancel();
+	state = cancel_off();
+	o = object_find(fd);
 	object_fd_forget(fd);
 	r = close(fd);
-
 	if (o) {
 		object_reap(o);
 		object_put(o);
 	}
+	cancel_back(state);
+	cancel_release(type);
 	return r;
 }

@@ -14,6 +14,7 @@ struct ioc {
 	struct vcpu *vcpu; /* NULL but on a vCPU's; its mutex is held */
 	void *arg; /* IN, OUT, INOUT: our copy of the argument, _IOC_SIZE bytes; OUT starts as zeroes */
 	u64 uptr;  /* the third argument as given: for what follows a header, or a plain number */
+	int cancel_type; /* the program's (pthread_setcanceltype) */
 };
 
 /* >= 0 is the ioctl's result, else -errno. An OUT argument is copied out if the result is >= 0. */
@@ -22,8 +23,5 @@ typedef long ioctl_fn(struct ioc *c);
 #define IOCTL(kind, request, direction, fn) ioctl_fn fn;
 #include "kvm/ioctls.def"
 #undef IOCTL
-
-/* The same calls on a known object; the public functions and the shim end here. -errno. */
-long object_ioctl(struct object *o, unsigned long req, u64 arg);
 
 #endif

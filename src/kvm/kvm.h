@@ -10,6 +10,9 @@
 /* A signal handler of the program is running on this thread. Async-signal-safe. */
 void vcpu_note_signal(void);
 
+/* May this thread be cancelled anywhere from now on (pthread_setcanceltype)? */
+void vcpu_note_cancel_type(bool anywhere);
+
 /*
  * SIGSEGV or SIGBUS at `addr` on this thread. true: it is guest memory that KVM_RUN's own code
  * touched; *context (ucontext_t) has been changed so that KVM_RUN ends with EFAULT when the

@@ -2,6 +2,8 @@
 /* The table of objects: the library's only mutable global (DESIGN.md law 11). */
 #include "kvm/object.h"
 
+#include "base/cancel.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -213,12 +215,16 @@ struct object *object_find(int fd)
 void object_put(struct object *o)
 {
 	bool last;
+	int state;
 
 	pthread_mutex_lock(&table.lock);
 	last = !--o->refs;
 	pthread_mutex_unlock(&table.lock);
-	if (last && o->release)
-		o->release(o);
+	if (!last || !o->release)
+		return;
+	state = cancel_off();
+	o->release(o);
+	cancel_back(state);
 }
 
 /* Is `own` still our file? A program may have closed descriptors that it does not know. */

@@ -235,6 +235,8 @@ static int step_out(struct vcpu *v)
 	int r;
 
 	vcpu_leave(v);
+	if (unlikely(v->ends_anywhere))
+		vcpu_may_end(v);
 	r = enter_again(v);
 	return r ? r : RUN_ON;
 }
@@ -594,8 +596,10 @@ int vcpu_run(struct vcpu *v)
 
 long vcpu_ioctl_run(struct ioc *c)
 {
+	bool anywhere = c->cancel_type == PTHREAD_CANCEL_ASYNCHRONOUS;
 	int r;
 
+	__atomic_store_n(&c->vcpu->ends_anywhere, anywhere, __ATOMIC_RELAXED);
 	vcpu_set_running(c->vcpu);
 	r = vcpu_run(c->vcpu);
 	vcpu_set_running(NULL);

@@ -6,9 +6,11 @@
  *   - the program's handler set kvm_run->immediate_exit (all current VMMs do);
  *   - the handler runs through the shim, which calls vcpu_note_signal();
  *   - a wait in ppoll() returned EINTR;
- *   - KVM_SET_SIGNAL_MASK: the signal is blocked on the thread, and pending.
+ *   - KVM_SET_SIGNAL_MASK: the signal is blocked on the thread, and pending;
+ *   - pthread_cancel of a thread that may end anywhere (PTHREAD_CANCEL_ASYNCHRONOUS; only the shim
+ *     knows): it shall end, but not with our locks.
  *
- * The first and the last are polled by a timer while a vCPU is in the guest.
+ * All but the second and third are polled by a timer while a vCPU is in the guest.
  */
 #include "kvm/counted.h"
 #include "kvm/event_thread.h"
@@ -76,19 +78,45 @@ bool vcpu_interrupted(struct vcpu *v)
 	return v->has_sigmask && masked_signal_pending(v);
 }
 
+/* ---- pthread_cancel */
+
+__thread bool thread_ends_anywhere;
+
+void vcpu_note_cancel_type(bool anywhere)
+{
+	thread_ends_anywhere = anywhere;
+}
+
+static void drop_all(void *arg)
+{
+	struct vcpu *v = arg;
+
+	vcpu_set_running(NULL);
+	__atomic_store_n(&v->asleep, 0, __ATOMIC_SEQ_CST);
+	pthread_mutex_unlock(&v->mutex);
+	object_put(&v->obj);
+}
+
+/* What the thread has here is KVM_RUN's mutex and anykvm_ioctl's reference. */
+void vcpu_may_end(struct vcpu *v)
+{
+	pthread_cleanup_push(drop_all, v);
+	pthread_testcancel();
+	pthread_cleanup_pop(0);
+}
+
 /* ---- waits */
 
 static int sleep_once(struct vcpu *v, u64 mask)
 {
 	struct timespec slice = {0, SIGMASK_POLL_NS};
+	bool look = v->has_sigmask || v->ends_anywhere;
 	struct pollfd p = {.fd = v->wake_fd, .events = POLLIN};
 	u64 count;
-	ssize_t r;
 
-	if (syscall(SYS_ppoll, &p, 1, v->has_sigmask ? &slice : NULL, &mask, sizeof(mask)) < 0)
+	if (syscall(SYS_ppoll, &p, 1, look ? &slice : NULL, &mask, sizeof(mask)) < 0)
 		return errno == EINTR ? -EINTR : 0;
-	r = read(v->wake_fd, &count, sizeof(count));
-	(void)r;
+	syscall(SYS_read, v->wake_fd, &count, sizeof(count)); /* read() is a cancellation point */
 	return 0;
 }
 
@@ -98,6 +126,14 @@ static int wait_once(struct vcpu *v, u64 mask)
 	struct counted *c = v->vm->counted;
 
 	return c && counted_skip(c) ? 0 : sleep_once(v, mask);
+}
+
+/* With the program's signal mask: its cleanup handlers may run. */
+static void may_end_waiting(struct vcpu *v, u64 mask)
+{
+	set_signal_mask(mask);
+	vcpu_may_end(v);
+	set_signal_mask(~0ull);
 }
 
 /*
@@ -111,8 +147,11 @@ int vcpu_wait(struct vcpu *v, bool (*ready)(struct vcpu *v))
 	int r = 0;
 
 	__atomic_store_n(&v->asleep, 1, __ATOMIC_SEQ_CST);
-	while (!r && !ready(v))
+	while (!r && !ready(v)) {
 		r = vcpu_interrupted(v) ? -EINTR : wait_once(v, mask);
+		if (v->ends_anywhere)
+			may_end_waiting(v, old);
+	}
 	__atomic_store_n(&v->asleep, 0, __ATOMIC_SEQ_CST);
 	set_signal_mask(old);
 	v->stats.halt_wait_ns += mono_ns() - start;
@@ -137,7 +176,8 @@ static bool watch_all(struct vm *vm)
 			continue;
 		any = true;
 		if (look || __atomic_load_n(&v->run->immediate_exit, __ATOMIC_RELAXED) ||
-		    __atomic_load_n(&v->has_sigmask, __ATOMIC_RELAXED))
+		    __atomic_load_n(&v->has_sigmask, __ATOMIC_RELAXED) ||
+		    __atomic_load_n(&v->ends_anywhere, __ATOMIC_RELAXED))
 			cpu_request(&v->cpu, REQ_KICK);
 	}
 	return any;

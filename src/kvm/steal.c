@@ -5,6 +5,8 @@
  */
 #include "kvm/ioctl.h"
 
+#include "base/cancel.h"
+
 #include <fcntl.h>
 #include <linux/kvm_para.h>
 #include <stdlib.h>
@@ -14,7 +16,7 @@
 #define READ_EVERY_NS 100000ull /* reading it costs some microseconds; most KVM_RUNs are shorter */
 
 /* Second number of the file: nanoseconds on a run queue. 0 where the kernel does not count. */
-static u64 run_delay(void)
+static u64 read_run_delay(void)
 {
 	int fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
 	char buf[64], *end;
@@ -29,6 +31,15 @@ static u64 run_delay(void)
 	buf[n] = 0;
 	strtoull(buf, &end, 10);
 	return strtoull(end, NULL, 10);
+}
+
+static u64 run_delay(void)
+{
+	int state = cancel_off();
+	u64 ns = read_run_delay();
+
+	cancel_back(state);
+	return ns;
 }
 
 static void start_counting(struct vcpu *v, u32 tid)

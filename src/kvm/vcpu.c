@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "kvm/counted.h"
+#include "kvm/eventfd.h"
 #include "kvm/ioctl.h"
 
 #include <errno.h>
@@ -66,14 +67,9 @@ void vcpu_leave(struct vcpu *v)
 
 void vcpu_kick(struct vcpu *v, u32 requests)
 {
-	u64 one = 1;
-	ssize_t r;
-
 	cpu_request(&v->cpu, requests);
-	if (!__atomic_load_n(&v->asleep, __ATOMIC_SEQ_CST))
-		return;
-	r = write(v->wake_fd, &one, sizeof(one));
-	(void)r;
+	if (__atomic_load_n(&v->asleep, __ATOMIC_SEQ_CST))
+		eventfd_raise(v->wake_fd);
 }
 
 void vcpu_ask(struct vcpu *v, u32 todo)

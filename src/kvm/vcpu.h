@@ -103,6 +103,7 @@ struct vcpu {
 	u32 seq;	/* odd: in the guest, with a memory snapshot. Counts up at each enter and leave */
 	u32 seq_waiters;
 	u32 asleep;	/* waits on wake_fd */
+	bool ends_anywhere; /* the thread in KVM_RUN may be cancelled anywhere (signal.c) */
 	u32 signalled;	/* a signal handler ran on the thread since KVM_RUN began */
 	int wake_fd;	/* eventfd; -1 until first needed */
 
@@ -157,6 +158,8 @@ bool live_stats_due(struct vm *vm);
 int vcpu_wait(struct vcpu *v, bool (*ready)(struct vcpu *v)); /* 0 or -EINTR */
 bool vcpu_interrupted(struct vcpu *v);
 void vcpu_set_running(struct vcpu *v); /* this thread is in KVM_RUN of v; NULL: of none */
+extern __thread bool thread_ends_anywhere __attribute__((tls_model("initial-exec")));
+void vcpu_may_end(struct vcpu *v); /* outside the guest: if the thread is cancelled, it ends here */
 struct vcpu *vcpu_running(void);
 void vcpu_watch(struct vcpu *v);
 void vm_watch_fire(struct irq_timer *t);

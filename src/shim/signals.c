@@ -7,6 +7,8 @@
  * SIGSEGV and SIGBUS have our own handler once a VM was made: guest memory that the
  * program has protected or unmapped ends KVM_RUN with EFAULT (kvm/fault.c), and so does a bad
  * pointer any ioctl (kvm/uaccess.c). SIGILL is ours where a CPUID was replaced (cpuid.c). All other faults are the program's, as if we were not there.
+ *
+ * pthread_cancel may end a thread anywhere that has asked for it; kvm/ has to know.
  */
 #include "shim/shim.h"
 
@@ -231,4 +233,17 @@ PUBLIC sighandler_t __sysv_signal(int sig, sighandler_t handler)
 PUBLIC sighandler_t sysv_signal(int sig, sighandler_t handler)
 {
 	return simple(sig, handler, SA_RESETHAND | SA_NODEFER);
+}
+
+PUBLIC int pthread_setcanceltype(int type, int *old)
+{
+	bool anywhere = type == PTHREAD_CANCEL_ASYNCHRONOUS;
+	int r;
+
+	if (anywhere)
+		vcpu_note_cancel_type(true); /* it may end in the call */
+	r = REAL(pthread_setcanceltype)(type, old);
+	if (!anywhere && !r)
+		vcpu_note_cancel_type(false);
+	return r;
 }

@@ -3,6 +3,7 @@
 #include "shim/shim.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/ioctl.h>
@@ -15,6 +16,7 @@ void *__wrap_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off
 int __wrap_munmap(void *addr, size_t len);
 int __wrap_close(int fd);
 ssize_t __wrap_read(int fd, void *buf, size_t n);
+int __wrap_pthread_setcanceltype(int type, int *old);
 
 int __wrap_open(const char *path, int flags, ...)
 {
@@ -50,4 +52,9 @@ int __wrap_close(int fd)
 ssize_t __wrap_read(int fd, void *buf, size_t n)
 {
 	return REAL(read)(fd, buf, n);
+}
+
+int __wrap_pthread_setcanceltype(int type, int *old)
+{
+	return REAL(pthread_setcanceltype)(type, old);
 }

@@ -110,7 +110,8 @@ static inline void set_cpuid(struct vm *m)
 	free(c);
 }
 
-static inline void vm_open(struct vm *m, const uint8_t *code, size_t len)
+/* chips: with interrupt chips in the kernel, where HLT waits inside KVM_RUN. */
+static inline void vm_open_with(struct vm *m, const uint8_t *code, size_t len, bool chips)
 {
 	struct kvm_userspace_memory_region r = {.memory_size = RAM_SIZE};
 	struct kvm_regs regs = {.rip = CODE, .rsp = STACK, .rbx = VICTIM, .rflags = 2};
@@ -122,6 +123,8 @@ static inline void vm_open(struct vm *m, const uint8_t *code, size_t len)
 	memcpy(m->ram + CODE, code, len);
 	r.userspace_addr = (uintptr_t)m->ram;
 	must(ioctl(m->fd, KVM_SET_USER_MEMORY_REGION, &r), "KVM_SET_USER_MEMORY_REGION");
+	if (chips)
+		must(ioctl(m->fd, KVM_CREATE_IRQCHIP, 0), "KVM_CREATE_IRQCHIP");
 	m->vcpu = must(ioctl(m->fd, KVM_CREATE_VCPU, 0), "KVM_CREATE_VCPU");
 	m->run_size = must(ioctl(m->kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE");
 	m->run = mmap(NULL, m->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, m->vcpu, 0);
@@ -129,6 +132,11 @@ static inline void vm_open(struct vm *m, const uint8_t *code, size_t len)
 	set_cpuid(m);
 	long_mode(m);
 	must(ioctl(m->vcpu, KVM_SET_REGS, &regs), "KVM_SET_REGS");
+}
+
+static inline void vm_open(struct vm *m, const uint8_t *code, size_t len)
+{
+	vm_open_with(m, code, len, false);
 }
 
 static inline void vm_close(struct vm *m)
