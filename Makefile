@@ -52,6 +52,9 @@ $B/libanykvm.so: $(call OBJ,$(LIB_SRC))
 	$(call say,LD,$@)
 	$(Q)$(CC) -shared -Wl,-soname,libanykvm.so.0 $(LDFLAGS) -o $@ $^
 
+# Hooks run before a sanitizer's runtime has started.
+$(call OBJ,$(SHIM_SRC)): CFLAGS += $(if $(SAN),-fno-sanitize=all)
+
 # For `anykvm PROGRAM`. Separate, so that linking libanykvm hooks nothing. The library's own calls
 # of what it hooks are wrapped: they go to libc (src/shim/wrap.c).
 $B/libanykvm-preload.so: $(call OBJ,$(LIB_SRC) $(SHIM_SRC))

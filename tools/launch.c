@@ -51,6 +51,10 @@ bool find_preload(char *out, size_t size)
 	return false;
 }
 
+/*
+ * Ours comes last: what is preloaded already sees the program's calls first, as if we were the
+ * kernel. A sanitizer's runtime insists on it.
+ */
 static bool set_preload(void)
 {
 	const char *old = getenv("LD_PRELOAD");
@@ -66,7 +70,7 @@ static bool set_preload(void)
 	}
 	if (old && strstr(old, lib))
 		return true; /* anykvm under anykvm */
-	snprintf(value, sizeof(value), "%s%s%s", lib, old && *old ? ":" : "", old ? old : "");
+	snprintf(value, sizeof(value), "%s%s%s", old ? old : "", old && *old ? ":" : "", lib);
 	return !setenv("LD_PRELOAD", value, 1);
 }
 

@@ -16,6 +16,23 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+/*
+ * Before the first open of /dev/kvm no descriptor or mapping can be ours. A sanitizer's runtime
+ * calls us so early that no code may run which it has instrumented (Makefile).
+ */
+static bool opened; /* atomic */
+
+static int open_kvm(const char *path, int flags)
+{
+	__atomic_store_n(&opened, true, __ATOMIC_RELAXED);
+	return anykvm_open(path, flags);
+}
+
+static bool any_ours(void)
+{
+	return unlikely(__atomic_load_n(&opened, __ATOMIC_RELAXED)) && object_any();
+}
+
 static bool takes_mode(int flags)
 {
 	return flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE;
@@ -33,7 +50,7 @@ static mode_t mode_of(int flags, va_list ap)
 		mode_t mode;                                                             \
                                                                                          \
 		if (unlikely(is_dev_kvm(path)))                                          \
-			return anykvm_open(path, flags);                                 \
+			return open_kvm(path, flags);                                    \
 		va_start(ap, flags);                                                     \
 		mode = mode_of(flags, ap);                                               \
 		va_end(ap);                                                              \
@@ -49,7 +66,7 @@ OPEN(open64)
 		mode_t mode;                                                             \
                                                                                          \
 		if (unlikely(is_dev_kvm(path)))                                          \
-			return anykvm_open(path, flags);                                 \
+			return open_kvm(path, flags);                                    \
 		va_start(ap, flags);                                                     \
 		mode = mode_of(flags, ap);                                               \
 		va_end(ap);                                                              \
@@ -68,7 +85,7 @@ ssize_t __read_chk(int fd, void *buf, size_t n, size_t size);
 #define OPEN_2(name)                                                                     \
 	PUBLIC int name(const char *path, int flags)                                     \
 	{                                                                                \
-		return is_dev_kvm(path) ? anykvm_open(path, flags) : REAL(name)(path, flags); \
+		return is_dev_kvm(path) ? open_kvm(path, flags) : REAL(name)(path, flags); \
 	}
 OPEN_2(__open_2)
 OPEN_2(__open64_2)
@@ -76,7 +93,7 @@ OPEN_2(__open64_2)
 #define OPENAT_2(name)                                                                   \
 	PUBLIC int name(int dir, const char *path, int flags)                            \
 	{                                                                                \
-		return is_dev_kvm(path) ? anykvm_open(path, flags)                       \
+		return is_dev_kvm(path) ? open_kvm(path, flags)                          \
 					: REAL(name)(dir, path, flags);                  \
 	}
 OPENAT_2(__openat_2)
@@ -102,7 +119,7 @@ PUBLIC int ioctl(int fd, unsigned long req, ...)
 
 PUBLIC void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 {
-	if (fd >= 0 && !(flags & MAP_ANONYMOUS) && object_any())
+	if (fd >= 0 && !(flags & MAP_ANONYMOUS) && any_ours())
 		return anykvm_mmap(addr, len, prot, flags, fd, off);
 	return REAL(mmap)(addr, len, prot, flags, fd, off);
 }
@@ -114,12 +131,12 @@ PUBLIC void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off_t o
 
 PUBLIC int munmap(void *addr, size_t len)
 {
-	return anykvm_munmap(addr, len);
+	return any_ours() ? anykvm_munmap(addr, len) : REAL(munmap)(addr, len);
 }
 
 PUBLIC int close(int fd)
 {
-	return object_fd_seen(fd) ? anykvm_close(fd) : REAL(close)(fd);
+	return any_ours() && object_fd_seen(fd) ? anykvm_close(fd) : REAL(close)(fd);
 }
 
 /* The kernel's KVM files but the statistics have no read method. */
@@ -128,7 +145,7 @@ static bool unreadable(int fd)
 	struct object *o;
 	bool r;
 
-	if (!object_fd_seen(fd))
+	if (!any_ours() || !object_fd_seen(fd))
 		return false;
 	o = object_find(fd);
 	if (!o)

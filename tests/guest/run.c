@@ -2,14 +2,16 @@
 /*
  * Runs guest images and says which of their checks hold: run [-v] [-d] [-t SECONDS] IMAGE...
  * Images that never leave real mode run on the host's /dev/kvm too (or only there: -d), and what
- * they see must be the same.
+ * they see must be the same. Meanwhile no page of this process may be writable and executable.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "../api/maps.h"
 #include "machine.h"
 
 static unsigned int passed, failed;
@@ -147,6 +149,55 @@ static void run_image(const char *path, bool only_device)
 	free(i.bytes);
 }
 
+/* ---- W^X */
+
+#define LOOK_EVERY_US 2000
+
+static struct watch {
+	pthread_t thread;
+	bool end; /* atomic */
+	unsigned int looks;
+	char found[512]; /* a mapping */
+} watch;
+
+static void *watch_maps(void *arg)
+{
+	struct watch *w = arg;
+	char line[512];
+	int lines;
+
+	for (; !__atomic_load_n(&w->end, __ATOMIC_RELAXED); usleep(LOOK_EVERY_US)) {
+		bool found = maps_find_wx(line, sizeof(line), &lines);
+
+		w->looks += lines > 5;
+		if (found && !w->found[0])
+			strcpy(w->found, line);
+	}
+	return NULL;
+}
+
+static void watch_start(void)
+{
+	if (!maps_forbid_wx())
+		printf("W^X is not enforced: no PR_SET_MDWE before Linux 6.3\n");
+	if (pthread_create(&watch.thread, NULL, watch_maps, &watch))
+		fail("W^X", "no thread");
+}
+
+static void watch_stop(void)
+{
+	__atomic_store_n(&watch.end, true, __ATOMIC_RELAXED);
+	pthread_join(watch.thread, NULL);
+	if (watch.found[0])
+		fail("W^X", watch.found);
+	else if (!watch.looks)
+		fail("W^X", "nobody looked");
+	else
+		passed++;
+	if (verbose)
+		printf("     W^X: %u looks\n", watch.looks);
+}
+
 int main(int argc, char **argv)
 {
 	bool only_device = false;
@@ -160,8 +211,10 @@ int main(int argc, char **argv)
 		only_device |= opt == 'd';
 	}
 	verbose |= getenv("V") && *getenv("V");
+	watch_start();
 	for (int k = optind; k < argc; k++)
 		run_image(argv[k], only_device);
+	watch_stop();
 	printf("%u passed, %u failed\n", passed, failed);
 	return failed ? 1 : 0;
 }

@@ -8,10 +8,10 @@
 #define TESTS_HOSTILE_H
 
 #include "../api/machine.h"
+#include "../api/maps.h"
 
 #include <pthread.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 
@@ -103,14 +103,9 @@ static inline long io(int fd, unsigned long req, unsigned long arg)
 #define iop(fd, req, ptr) io(fd, req, (unsigned long)(ptr))
 #define BAD_PTR ((void *)8)
 
-#ifndef PR_SET_MDWE
-#define PR_SET_MDWE 65
-#endif
-
-/* No memory may become executable that was not made so (Linux 6.3; before, it is refused). */
 static inline void child_main(const struct item *i)
 {
-	prctl(PR_SET_MDWE, 1, 0, 0, 0);
+	maps_forbid_wx();
 	sys = must(api->open("/dev/kvm", O_RDWR | O_CLOEXEC), "open /dev/kvm");
 	i->run();
 	if (!passed && !failed)
