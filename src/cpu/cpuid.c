@@ -109,8 +109,7 @@ bool cpu_canonical_base(const struct cpu *cpu, u64 base)
 	return (u64)((s64)(base << unused) >> unused) == base;
 }
 
-/* A VMM that never gave a table gets the host's instructions, but no virtualization. */
-static bool host_feature(unsigned int f)
+static bool ask_host(unsigned int f)
 {
 	unsigned int v[4];
 
@@ -119,6 +118,22 @@ static bool host_feature(unsigned int f)
 	if (!__get_cpuid_count(where[f].leaf, where[f].subleaf, &v[0], &v[1], &v[2], &v[3]))
 		return false;
 	return v[where[f].reg] >> where[f].bit & 1;
+}
+
+/*
+ * A VMM that never gave a table gets the host's instructions, but no virtualization. Asked once: where
+ * we are in a virtual machine ourselves, CPUID is an exit.
+ */
+static u64 host_features(void)
+{
+	static u64 known; /* atomic; 0: not yet, for every host has some */
+	u64 set = __atomic_load_n(&known, __ATOMIC_RELAXED);
+
+	for (unsigned int f = CPUF_NONE + 1; !(set & BIT(CPUF_NONE)) && f < NR_CPUF; f++)
+		set |= ask_host(f) ? BIT(f) : 0;
+	set |= BIT(CPUF_NONE);
+	__atomic_store_n(&known, set, __ATOMIC_RELAXED);
+	return set;
 }
 
 static bool table_feature(const struct cpu *cpu, unsigned int f)
@@ -131,22 +146,24 @@ static bool table_feature(const struct cpu *cpu, unsigned int f)
 /* Features whose instructions the host runs: what it does not have would be its own #UD. */
 static u64 native_features(void)
 {
-	u64 set = BIT(CPUF_AVX2); /* RULE_AVX2L */
+	static u64 known; /* atomic; 0: not yet */
+	u64 set = __atomic_load_n(&known, __ATOMIC_RELAXED);
 
-	for (unsigned int k = 0; k < nr_insn_rows; k++)
+	for (unsigned int k = 0; !(set & BIT(CPUF_AVX2)) && k < nr_insn_rows; k++)
 		if (insn_rows[k].cls == CLASS_N)
 			set |= BIT(insn_rows[k].cpuf);
+	set |= BIT(CPUF_AVX2); /* RULE_AVX2L */
+	__atomic_store_n(&known, set, __ATOMIC_RELAXED);
 	return set;
 }
-_Static_assert(NR_CPUF <= 64, "native_features has a bit for each");
+_Static_assert(NR_CPUF <= 64, "a feature has a bit");
 
 void cpu_set_features(struct cpu *cpu)
 {
-	u64 native = native_features();
+	u64 host = host_features(), wanted = ~native_features() | host;
 
 	for (unsigned int f = CPUF_NONE + 1; f < NR_CPUF; f++)
-		cpu->features[f] = cpu->nr_cpuid ? table_feature(cpu, f) &&
-					(!(native & BIT(f)) || host_feature(f)) : host_feature(f);
+		cpu->features[f] = cpu->nr_cpuid ? table_feature(cpu, f) && wanted & BIT(f) : !!(host & BIT(f));
 	if (cpu->mmu.paging.maxphyaddr != cpu_maxphyaddr(cpu))
 		cpu_update_paging(cpu, false);
 	if (cpu->tbs)

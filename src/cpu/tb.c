@@ -62,6 +62,8 @@ void tb_flush_all(struct cpu *cpu)
 {
 	struct tb_cache *c = cpu->tbs;
 
+	if (!c->used) /* no block since the last time, and pages that need not be touched */
+		return;
 	memset(c->jc, 0, sizeof(c->jc));
 	memset(c->hash, 0, HASH_SIZE * sizeof(*c->hash));
 	if (c->nr_code_words) /* pages that were not touched stay so */

@@ -18,11 +18,9 @@ struct mem {
 	pthread_mutex_t lock; /* guards cur[] */
 	struct memslots *cur[MEM_SPACES];
 	u32 generation; /* atomic; equals that of every cur[] */
-	/* writer only: where each slot of cur[] starts, NO_SLOT if there is none. Made at its first use. */
+	/* writer only: where each slot of cur[] starts, plus 1; 0: there is none. Made at its first use. */
 	u64 *start_of[MEM_SPACES];
 };
-
-#define NO_SLOT (~0ull)
 
 /* ---- snapshots */
 
@@ -207,9 +205,9 @@ static const struct memslot *slot_by_id(const struct mem *m, unsigned int as, u1
 {
 	const u64 *start = m->start_of[as];
 
-	if (!start || id >= MEM_SLOTS_MAX || start[id] == NO_SLOT)
+	if (!start || id >= MEM_SLOTS_MAX || !start[id])
 		return NULL;
-	return &m->cur[as]->slot[slots_below(m->cur[as], start[id])];
+	return &m->cur[as]->slot[slots_below(m->cur[as], start[id] - 1)];
 }
 
 /* Does x overlap any slot but old, the one in whose place it comes? */
@@ -236,10 +234,9 @@ static int slot_table(struct mem *m, unsigned int as, u16 id)
 		return -EINVAL;
 	if (m->start_of[as])
 		return 0;
-	t = malloc(MEM_SLOTS_MAX * sizeof(*t));
+	t = calloc(MEM_SLOTS_MAX, sizeof(*t));
 	if (!t)
 		return -ENOMEM;
-	memset(t, 0xff, MEM_SLOTS_MAX * sizeof(*t)); /* NO_SLOT */
 	m->start_of[as] = t;
 	return 0;
 }
@@ -254,7 +251,7 @@ static int mem_replace(struct mem *m, unsigned int as, u16 id, const struct mems
 	pthread_mutex_lock(&m->lock);
 	ok = slots_change(m, next, as, old, add);
 	if (ok) {
-		m->start_of[as][id] = add ? add->gpa.v : NO_SLOT;
+		m->start_of[as][id] = add ? add->gpa.v + 1 : 0;
 		slots_publish(m, next);
 	}
 	pthread_mutex_unlock(&m->lock);

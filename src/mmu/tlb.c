@@ -16,8 +16,8 @@
  * is cleared, mmu_unwatch_writes when a page becomes watched, mmu_attach when slots change.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/hard.h"
 #include "mmu/walk.h"
@@ -196,19 +196,29 @@ void mmu_set_paging(struct mmu *mmu, const struct paging *p, bool keep_global)
 
 /* ---- life */
 
+#define TLBS_SIZE ALIGN_UP(NR_MMU_ATTRS * sizeof(struct tlb), PAGE_SIZE)
+
+/* Fresh pages are zeroes and need no clearing: most of a short guest's TLB is never touched. */
+static struct tlb *tlbs_create(void)
+{
+	struct tlb *t = mmap(NULL, TLBS_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (t == MAP_FAILED)
+		return NULL;
+	for (int a = 0; a < NR_MMU_ATTRS; a++)
+		t[a].hot[0].tag_r = t[a].hot[0].tag_w = t[a].info[0].tag = tag_none(0);
+	return t;
+}
+
 int mmu_attach(struct mmu *mmu)
 {
 	if (mmu->slots && mmu->slots->generation == mem_generation(mmu->mem) &&
 		mmu->tlb_generation == mmu->slots->generation && mmu->tlb_space == mmu->space)
 		return 0;
 	if (!mmu->tlb) {
-		size_t size = ALIGN_UP(NR_MMU_ATTRS * sizeof(struct tlb), 64);
-
-		mmu->tlb = aligned_alloc(64, size);
+		mmu->tlb = tlbs_create();
 		if (!mmu->tlb)
 			return -ENOMEM;
-		for (int a = 0; a < NR_MMU_ATTRS; a++)
-			tlb_clear(&mmu->tlb[a]);
 	}
 	mem_put(mmu->slots);
 	mmu->slots = mem_get(mmu->mem, mmu->space);
@@ -228,7 +238,8 @@ void mmu_detach(struct mmu *mmu)
 void mmu_free(struct mmu *mmu)
 {
 	mmu_detach(mmu);
-	free(mmu->tlb);
+	if (mmu->tlb)
+		munmap(mmu->tlb, TLBS_SIZE);
 	mmu->tlb = NULL;
 }
 

@@ -84,12 +84,17 @@ static void catch_crashes(void)
 #endif
 }
 
-static double now(void)
+static double seconds_of(clockid_t clock)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(clock, &t);
 	return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+static double now(void)
+{
+	return seconds_of(CLOCK_MONOTONIC);
 }
 
 /* The timer of CPU time is set anew now and then; an input that never ends meets it. */
@@ -226,7 +231,7 @@ static void run_corpus(void)
 
 static void run_made(uint64_t first, uint64_t runs, double seconds)
 {
-	double start = now(), end = start + seconds, last = start;
+	double start = now(), end = start + seconds, last = start, cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
 	uint64_t done;
 
 	for (done = 0; done < runs; done++) {
@@ -242,9 +247,10 @@ static void run_made(uint64_t first, uint64_t runs, double seconds)
 			break;
 	}
 	last = now();
-	printf("%s: seed %#llx, %zu kept inputs, %llu made, %.0f executions per second\n", program,
-	       (unsigned long long)seed, nr_corpus, (unsigned long long)done,
-	       done / (last - start + 1e-9));
+	cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+	printf("%s: seed %#llx, %zu kept inputs, %llu made, %.0f executions per second, %.0f per CPU second\n",
+	       program, (unsigned long long)seed, nr_corpus, (unsigned long long)done,
+	       done / (last - start + 1e-9), done / (cpu + 1e-9));
 }
 
 int main(int argc, char **argv)
