@@ -122,7 +122,7 @@ for t in $tests; do
 		continue
 	fi
 	reason=
-	if [ $rc -eq 4 ] && ! is_core "$t"; then reason=$(skip_reason "$line"); fi
+	if [ $rc -eq 4 ] && ! is_core "$t"; then reason=$(skip_reason "$line" || true); fi
 	if [ -n "$reason" ]; then
 		skipped=$((skipped + 1))
 		printf '%-44s skip: %s [%s]\n' "$t" "$reason" "${line#1..0 # SKIP - }"

@@ -54,6 +54,15 @@ static inline uint64_t now_ns(clockid_t clock)
 
 static int sys; /* a descriptor of /dev/kvm for what needs no machine */
 
+/* The VM's errno, or the result: what a row of the golden table compares. */
+static inline long io(int fd, unsigned long req, unsigned long arg)
+{
+	long r = api->ioctl(fd, req, arg);
+
+	return r < 0 ? -errno : r;
+}
+#define iop(fd, req, ptr) io(fd, req, (unsigned long)(ptr))
+
 /* A VM with RAM from 0, and its vCPU; apart, for what comes in between. */
 static inline void machine_vm(struct machine *m, size_t size)
 {
@@ -68,6 +77,17 @@ static inline void machine_add_vcpu(struct machine *m)
 {
 	m->vcpu = must(api->ioctl(m->vm, KVM_CREATE_VCPU, 0), "CREATE_VCPU");
 	m->run = map_run(m->vcpu);
+}
+
+/* A VM with all in-kernel devices and a vCPU. */
+static inline void open_full(struct machine *m)
+{
+	struct kvm_pit_config pit = {0};
+
+	machine_vm(m, RAM);
+	CHECK_EQ("irqchip", io(m->vm, KVM_CREATE_IRQCHIP, 0), 0);
+	CHECK_EQ("PIT", iop(m->vm, KVM_CREATE_PIT2, &pit), 0);
+	machine_add_vcpu(m);
 }
 
 /* Real mode, code at 0:0x1000, stack below 0x800. */
@@ -90,17 +110,15 @@ static inline void machine_open(struct machine *m, const void *code, size_t n)
 		CHECK_EQ(what ": exit", (m)->run->exit_reason, reason); \
 	} while (0)
 
+struct call {
+	unsigned long req;
+	const char *name;
+};
+#define CALL(req) {req, #req}
+
 #define GUEST(...) (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__})
 #define HLT 0xf4
 
-/* The VM's errno, or the result: what a row of the golden table compares. */
-static inline long io(int fd, unsigned long req, unsigned long arg)
-{
-	long r = api->ioctl(fd, req, arg);
-
-	return r < 0 ? -errno : r;
-}
-#define iop(fd, req, ptr) io(fd, req, (unsigned long)(ptr))
 #define BAD_PTR ((void *)8)
 
 static inline void child_main(const struct item *i)

@@ -247,4 +247,23 @@ static inline void trap_case(const char *what, enum mode mode, const void *code,
 	machine_close(&m);
 }
 
+/* Long mode with all interrupt chips, whose pages are mapped. */
+static inline void open_chips(struct machine *m, const void *code, size_t n)
+{
+	struct kvm_pit_config pit = {0};
+
+	machine_vm(m, BIG);
+	make_tables(m);
+	mode_load(m, code, n);
+	CHECK_EQ("irqchip", io(m->vm, KVM_CREATE_IRQCHIP, 0), 0);
+	CHECK_EQ("PIT", iop(m->vm, KVM_CREATE_PIT2, &pit), 0);
+	machine_add_vcpu(m);
+	mode_cpuid(m);
+	mode_start(m, LONG);
+	/* the APIC's pages */
+	put64(m, PDPT + 8 * 3, PD | 7);
+	put64(m, PD + 8 * 502, 0xfec00000 | 0x87);
+	put64(m, PD + 8 * 503, 0xfee00000 | 0x87);
+}
+
 #endif
