@@ -28,18 +28,20 @@ SKIPS='nested|NESTED|VMX|SVM|svm: a KVM without nested virtualization
 HYPERV|Hyper-V: a KVM without Hyper-V
 XEN: a KVM without CONFIG_KVM_XEN
 PMU|PERF|PDCM|pmu: a KVM without a virtual PMU
-SEV: a host without SEV
-AMX|XTILE: a host without AMX
+SEV|MOVE_ENC: a host without SEV
+AMX|XTILE|XFD: a host without AMX
 XSAVES|XSS: a host without XSAVES
 TSC_CONTROL: a host without TSC scaling
 CMCI: not on AMD
 nx_huge_pages|NX: no page-table pages to split
 host_cpu_is_intel|is_intel_cpu: not on AMD
-page_idle|pagemap: a host kernel without page_idle
+page_idle|pagemap|IDLE_PAGE_TRACKING: a host kernel without page_idle
 MAX_PHYS|memory: not enough memory'
 
 # Left out, with the reason.
 LEFT_OUT='x86_64/emulator_error_test wants FLD on MMIO to be impossible; it is possible here
+x86_64/hyperv_clock asks for Hyper-V'"'"'s CPUID, there or not
+x86_64/hyperv_features enables Hyper-V, there or not
 x86_64/nx_huge_pages_test is a helper of nx_huge_pages_test.sh
 hardware_disable_test tests the kernel module'"'"'s unloading'
 
@@ -81,7 +83,7 @@ arguments() {
 }
 
 is_core() {
-	for t in $CORE; do [ "$t" = "$1" ] && return 0; done
+	for core in $CORE; do [ "$core" = "$1" ] && return 0; done
 	return 1
 }
 
