@@ -486,8 +486,25 @@ int events_set(struct vcpu *v, const struct kvm_vcpu_events *e)
 	return 0;
 }
 
+/*
+ * KVM injects at the entry into the guest, we before an instruction. KVM_INTERRUPT's vector that the
+ * guest can take is therefore in the processor when it is asked, and moves with its state.
+ */
+static void inject_ext_vector(struct vcpu *v)
+{
+	if (v->ext_vector < 0 || v->cpu.event.pending || !vcpu_can_take_irq(v) ||
+	    (v->lapic && !lapic_accepts_pic(v->lapic)))
+		return;
+	memset(&v->cpu.event, 0, sizeof(v->cpu.event));
+	v->cpu.event.pending = v->cpu.event.is_irq = true;
+	v->cpu.event.exc.vector = v->ext_vector;
+	v->ext_vector = -1;
+	cpu_request(&v->cpu, REQ_EVENT);
+}
+
 long vcpu_get_vcpu_events(struct ioc *c)
 {
+	inject_ext_vector(c->vcpu);
 	events_get(c->vcpu, c->arg);
 	return 0;
 }
