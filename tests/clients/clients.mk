@@ -13,7 +13,7 @@ $B/clients/initrd: $B/clients/init $B/boot/init tests/clients/initrd.sh
 	$(Q)tests/clients/initrd.sh $B/demo $B/clients/init $@
 
 QEMU_NEEDS := $B/anykvm $B/libanykvm-preload.so $B/clients/initrd
-.PHONY: check-clients check-qemu check-qemu-smoke check-migrate check-kill check-gdb
+.PHONY: check-clients check-qemu check-qemu-smoke check-migrate check-kill check-gdb check-i386
 check-qemu: $(QEMU_NEEDS)
 	$(Q)tests/clients/qemu.sh $B all
 
@@ -21,8 +21,8 @@ check-qemu-smoke: $(QEMU_NEEDS)
 	$(Q)TCG=0 tests/clients/qemu.sh $B microvm:on:1:host
 
 # Guests that are watched while they run; the random moments are those of the seed that is printed
-check-migrate check-kill check-gdb: check-%: $(QEMU_NEEDS)
+check-migrate check-kill check-gdb check-i386: check-%: $(QEMU_NEEDS)
 	$(Q)tests/clients/$*.sh $B
 
 check-clients:
-	$(Q)SHOW='^(machine|pc|q35|microvm)' scripts/check.sh check-qemu check-migrate check-kill check-gdb
+	$(Q)SHOW='^(machine|pc|q35|microvm)' scripts/check.sh check-qemu check-migrate check-kill check-gdb check-i386
