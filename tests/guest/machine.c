@@ -279,8 +279,10 @@ static void set_cpuid(struct vcpu *v)
 	for (uint32_t k = 0; k < c.h.nent; k++) {
 		if (c.e[k].function == 0)
 			set_vendor(&c.e[k], v->m->image->flags);
-		if (c.e[k].function == 1)
+		if (c.e[k].function == 1) {
+			c.e[k].ecx |= 1u << 24; /* TSC deadline: KVM_CAP_TSC_DEADLINE_TIMER */
 			c.e[k].ebx = (c.e[k].ebx & 0xff00) | v->id << 24 | CPUS_MAX << 16;
+		}
 		if (c.e[k].function == 0xb)
 			c.e[k].edx = v->id;
 	}
