@@ -141,7 +141,7 @@ struct cpu_exit {
 	const char *why;
 };
 
-/* Upward calls; all by the vCPU's own thread. Set at creation; only take_over may be NULL. */
+/* Upward calls; all by the vCPU's own thread. Set at creation; only take_over and device_load may be NULL. */
 struct cpu_ops {
 	/* Vector to deliver now (acknowledged), or -1. */
 	int (*irq_ack)(struct cpu *cpu);
@@ -169,6 +169,12 @@ struct cpu_ops {
 	enum stop (*take_over)(struct cpu *cpu, struct env *e, const struct insn *i,
 		const struct fault *fault);
 	enum stop (*taken_over)(struct cpu *cpu, enum stop stop);
+	/*
+	 * A load of len bytes, 1 to 8 and in one page, has found no RAM, only x: may a device of ours
+	 * answer at once? true: *v is the value, zero-extended, the load is done. false: nothing has
+	 * happened. NULL: never.
+	 */
+	bool (*device_load)(struct cpu *cpu, const struct xlat *x, unsigned int len, u64 *v);
 	void (*paging_changed)(struct cpu *cpu); /* after any change of CR0/CR3/CR4/EFER by the guest */
 	void (*nmi_unmasked)(struct cpu *cpu);
 	void (*smm_changed)(struct cpu *cpu);

@@ -16,6 +16,26 @@ static ALWAYS_INLINE void put(void *reg, unsigned int size, u64 v)
 		__builtin_memcpy(reg, &v, size);
 }
 
+/*
+ * A plain load from a page without RAM, when the translation is known and the device is one of the
+ * machine's own: no environment is needed for that. In all other cases the usual road, also when the
+ * block has to be left (counted time looks at its timers behind each device access). Writes the
+ * register itself: no handler may have a variable whose address is known, or its last call is none.
+ */
+static NOINLINE bool device_load(struct cpu *cpu, const struct uop *u, u64 ea, unsigned int size)
+{
+	struct xlat x;
+	u64 v;
+
+	if (!OPT_TAKE_OVER || !cpu->ops->device_load || cpu->request & cpu->request_mask ||
+		page_left(ea) < size ||
+		!mmu_cached_device(&cpu->mmu, gva(ea), size, cpu_data_attr(cpu), &x) ||
+		!cpu->ops->device_load(cpu, &x, size, &v))
+		return false;
+	put(REGP(cpu, u->dst), size, v);
+	return true;
+}
+
 #define MOV(size)                                                                         \
 	static u64 mov##size##_rr(struct cpu *cpu, const struct uop *u, u64 fl)           \
 	{                                                                                 \
@@ -28,11 +48,18 @@ static ALWAYS_INLINE void put(void *reg, unsigned int size, u64 v)
 		NEXT(u, fl);                                                              \
 	}
 #define MOV_MEM(size, x)                                                                  \
+	static NOINLINE u64 mov##size##_rm##x##_miss(                                        \
+		struct cpu *cpu, const struct uop *u, u64 fl)                             \
+	{                                                                                 \
+		if (!device_load(cpu, u, uop_ea##x(cpu, u), size))                           \
+			return uop_slow(cpu, u, fl);                                      \
+		NEXT(u, fl);                                                              \
+	}                                                                                 \
 	static u64 mov##size##_rm##x(struct cpu *cpu, const struct uop *u, u64 fl)           \
 	{                                                                                 \
 		T##size *p = tlb_read(cpu, uop_ea##x(cpu, u), size);                         \
 		if (unlikely(!p))                                                         \
-			return uop_slow(cpu, u, fl);                                      \
+			return mov##size##_rm##x##_miss(cpu, u, fl);                         \
 		put(REGP(cpu, u->dst), size, *p);                                         \
 		NEXT(u, fl);                                                              \
 	}                                                                                 \

@@ -321,6 +321,27 @@ enum emul_result emul_taken_over(struct emul *em, struct cpu *cpu, enum stop sto
 	return after_pass(em, cpu, stop, em->taken->failed_replay);
 }
 
+bool emul_device_load(struct emul *em, const struct cpu *cpu, const struct xlat *x, unsigned int len,
+	u64 *v)
+{
+	const struct xlat_want w = {
+		.gva = x->gva,
+		.len = len,
+		.need = MMU_R,
+		.attr = x->attr,
+		.epoch = cpu->mmu.epoch,
+	};
+	gpa_t g;
+
+	*v = 0;
+	if (em->mode != EMUL_GPA_ON || em->trace || xlat_match(x, FAULT_FINAL, &w, &g) != XLAT_HIT ||
+		em->bus.mmio_read(em->bus.opaque, g, len, v))
+		return false;
+	em->stats.gpa_hit++;
+	em->stats.insn_emulation++;
+	return true;
+}
+
 static enum emul_result complete(struct emul *em, struct cpu *cpu, const void *reply)
 {
 	struct pending *rec = em->pending;

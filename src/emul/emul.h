@@ -91,6 +91,13 @@ MUSTCHECK enum stop emul_take_over(struct emul *em, struct cpu *cpu, struct env 
 	const struct insn *insn, const struct fault *fault);
 MUSTCHECK enum emul_result emul_taken_over(struct emul *em, struct cpu *cpu, enum stop stop);
 
+/*
+ * A plain load of 1 to 8 bytes for which x has just been proved: if a device of ours answers, *v is
+ * the value, and the instruction needs no record. false: nothing has happened, or not in this mode.
+ */
+MUSTCHECK bool emul_device_load(struct emul *em, const struct cpu *cpu, const struct xlat *x,
+	unsigned int len, u64 *v);
+
 /* The current fragment, after EMUL_EXIT. Bytes it points at belong to the record. */
 void emul_fragment(const struct emul *em, struct fragment *out);
 

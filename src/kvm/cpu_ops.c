@@ -144,6 +144,16 @@ static enum stop op_taken_over(struct cpu *cpu, enum stop stop)
 	return STOP_USER;
 }
 
+static bool op_device_load(struct cpu *cpu, const struct xlat *x, unsigned int len, u64 *value)
+{
+	struct vcpu *v = vcpu_of(cpu);
+
+	if (!emul_device_load(&v->emul, cpu, x, len, value))
+		return false;
+	v->stats.exits++;
+	return true;
+}
+
 /* ---- hypercalls: number in RAX, arguments in RBX, RCX, RDX, RSI */
 
 static s64 kick_cpu(struct vcpu *v, u64 apic_id)
@@ -256,6 +266,7 @@ const struct cpu_ops vcpu_cpu_ops = {
 	.host_to_guest_tsc = op_host_to_guest_tsc,
 	.take_over = op_take_over,
 	.taken_over = op_taken_over,
+	.device_load = op_device_load,
 	.paging_changed = op_paging_changed,
 	.nmi_unmasked = op_nmi_unmasked,
 	.smm_changed = op_smm_changed,

@@ -201,6 +201,12 @@ MUSTCHECK enum mmu_status mmu_translate(struct mmu *mmu, gva_t gva, u16 len, u8 
 	enum mmu_attr attr, enum walk_class c, struct xlat *out, u8 **hva, u32 *pferr);
 
 /*
+ * Does the TLB know that the page has no RAM and may be read? Then *out is the proved translation of
+ * len bytes at gva, which must not cross a page. Walks nothing, fills nothing.
+ */
+MUSTCHECK bool mmu_cached_device(struct mmu *mmu, gva_t gva, u16 len, enum mmu_attr attr, struct xlat *out);
+
+/*
  * A write that was proved by a walk with MMU_AHEAD has come: its A and D bits are due. False: the
  * entry has changed since, it must be proved anew.
  */

@@ -339,6 +339,28 @@ static void entry_check(struct mmu *mmu, const struct tlb_info *info, enum mmu_a
 	hard_check(st == MMU_OK && w.gpa.v == info->gpa);
 }
 
+/* What entry i proves of len bytes at gva. */
+static inline struct xlat entry_xlat(const struct mmu *mmu, const struct tlb_info *info, gva_t gva,
+	u16 len, enum mmu_attr attr)
+{
+	return (struct xlat){.gva = gva,
+		.gpa = gpa(info->gpa | (gva.v & ~PAGE_MASK)),
+		.epoch = mmu->epoch,
+		.len = len,
+		.rights = info->rights,
+		.attr = attr | mmu->space << 4};
+}
+
+bool mmu_cached_device(struct mmu *mmu, gva_t gva, u16 len, enum mmu_attr attr, struct xlat *out)
+{
+	const struct tlb_info *info = &mmu->tlb[attr].info[tlb_index(gva.v)];
+
+	if (info->tag != (gva.v & PAGE_MASK) || info->has_ram || !(info->rights & MMU_R))
+		return false;
+	*out = entry_xlat(mmu, info, gva, len, attr);
+	return true;
+}
+
 enum mmu_status mmu_translate(struct mmu *mmu, gva_t gva, u16 len, u8 need, enum mmu_attr attr,
 	enum walk_class c, struct xlat *out, u8 **hva, u32 *pferr)
 {
@@ -359,12 +381,7 @@ enum mmu_status mmu_translate(struct mmu *mmu, gva_t gva, u16 len, u8 need, enum
 	if (HARD)
 		entry_check(mmu, info, attr);
 
-	*out = (struct xlat){.gva = gva,
-		.gpa = gpa(info->gpa | (gva.v & ~PAGE_MASK)),
-		.epoch = mmu->epoch,
-		.len = len,
-		.rights = info->rights,
-		.attr = attr | mmu->space << 4};
+	*out = entry_xlat(mmu, info, gva, len, attr);
 	if (info->has_ram && (!(need & MMU_W) || tlb_allow_write(mmu, t, i)))
 		*hva = (u8 *)(uintptr_t)(gva.v + t->hot[i].delta);
 	else
