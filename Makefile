@@ -24,7 +24,7 @@ LDFLAGS  += -pthread $(if $(SAN),-fsanitize=$(SAN))
 
 # what a sanitizer finds makes the test fail
 export UBSAN_OPTIONS ?= halt_on_error=1:print_stacktrace=1
-export TSAN_OPTIONS  ?= suppressions=$(CURDIR)/tests/tsan.supp
+export TSAN_OPTIONS  ?= suppressions=$(CURDIR)/tests/tsan.supp history_size=7
 
 LIB_SRC  := $(filter-out %_test.c src/shim/%,$(wildcard src/*/*.c))
 SHIM_SRC := $(filter-out %_test.c,$(wildcard src/shim/*.c))
