@@ -4,7 +4,7 @@
 # A line for each test, and `N passed, N failed` at the end. A test of the core set (core.txt's place:
 # $CORE) may not skip; another may, for a reason of $SKIPS, which says why real KVM skips too.
 #
-# selftests.sh LAUNCHER BUILD_DIR [TEST...]; LINUX_SOURCE=FILE.deb: instead of apt-get download
+# selftests.sh LAUNCHER BUILD_DIR [core | TEST...]; LINUX_SOURCE=FILE.deb: instead of apt-get download
 set -eu
 launcher=$(realpath "$1") dir=$2
 shift 2
@@ -98,7 +98,9 @@ skip_reason() {
 	done
 }
 
-if [ $# -gt 0 ]; then
+if [ "$*" = core ]; then
+	tests=$CORE
+elif [ $# -gt 0 ]; then
 	tests=$*
 else
 	tests="$CORE $(find . -type f -perm -u+x ! -name '*.sh' ! -name '*.so' | sed 's|^\./||' | sort)"
