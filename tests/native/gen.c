@@ -464,19 +464,36 @@ static bool is_vendor_matter(const struct gen *g)
 		!(g->i.flags & INSN_W);
 }
 
+/* Operands that no ModRM names are at ESI, EDI and EBX. */
+static bool implicit_wraps_4g(const struct gen *g, const struct native_case *c)
+{
+	const u64 *r = c->in.gpr;
+
+	switch (insn_op(&g->i)) {
+	case OP_MOVS: case OP_CMPS: case OP_STOS: case OP_LODS: case OP_SCAS: case OP_INS: case OP_OUTS:
+	case OP_XLAT: case OP_MASKMOVQ: case OP_MASKMOVDQU: case OP_VMASKMOVDQU:
+		return (u32)r[GPR_RSI] > 0xffffff00 || (u32)r[GPR_RDI] > 0xffffff00 ||
+			(u32)r[GPR_RBX] > 0xffffff00;
+	default:
+		return false;
+	}
+}
+
 /* An operand across 4 GiB when the limit is 4 GiB: #GP or not, SDM 3A 5.3 leaves it open. */
 static bool wraps_4g(const struct gen *g, const struct native_case *c)
 {
 	const struct insn *i = &g->i;
 	u32 ea = i->disp;
 
-	if (g->mode == MODE_64 || !c->decodes || !(i->flags & INSN_MEM))
+	if (g->mode == MODE_64 || !c->decodes || i->asz != 4)
 		return false;
+	if (!(i->flags & INSN_MEM))
+		return implicit_wraps_4g(g, c);
 	if (i->rm < 8)
 		ea += c->in.gpr[i->rm];
-	if (i->index < 8 && i->asz != 2)
+	if (i->index < 8)
 		ea += c->in.gpr[i->index] << i->scale;
-	return i->asz == 4 && ea > 0xffffff00;
+	return ea > 0xffffff00;
 }
 
 bool gen_case(struct native_case *c, u32 row, u64 seed, enum insn_mode mode)
