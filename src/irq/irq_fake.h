@@ -26,12 +26,17 @@ struct fake {
 	int eoi_exit;		  /* vector + 1 */
 	unsigned int acked[IRQ_GSI_MAX];
 	void (*on_acked)(struct fake *f, unsigned int gsi);
+	void (*on_kick)(struct fake *f); /* the vCPU is faster than who kicks it */
 	unsigned int fires;
 };
 
 static inline void fake_kick(void *vm, unsigned int v)
 {
-	__atomic_fetch_add(&((struct fake *)vm)->kicks[v], 1, __ATOMIC_RELAXED);
+	struct fake *f = vm;
+
+	__atomic_fetch_add(&f->kicks[v], 1, __ATOMIC_RELAXED);
+	if (f->on_kick)
+		f->on_kick(f);
 }
 static inline void fake_nmi(void *vm, unsigned int v)
 {

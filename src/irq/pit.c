@@ -37,6 +37,7 @@ struct pit {
 
 	/* Reinjection: a tick waits until the guest has acknowledged the one before. */
 	bool reinject, acked;
+	bool sending; /* a thread is in send_ticks */
 	u32 late; /* ticks that are due, the unacknowledged one included */
 };
 
@@ -191,28 +192,45 @@ static u32 take_ticks(struct pit *p)
 
 /* ---- ticks ---- */
 
-/* An edge on GSI 0. A tick that nobody takes will never be acknowledged: it is lost. */
-static void pulse(struct irqchip *c, struct pit *p)
-{
-	int n = irq_set_line(c, IRQ_SOURCE_PIT, 0, true);
-
-	irq_set_line(c, IRQ_SOURCE_PIT, 0, false);
-	if (n >= 0)
-		return;
-	pthread_mutex_lock(&p->lock);
-	if (!p->acked && p->late)
-		p->late--;
-	p->acked = true;
-	pthread_mutex_unlock(&p->lock);
-}
-
-/* Under the lock: may the next late tick go out? */
+/* Under the lock: may the next late tick go out? Then the caller sends it (send_ticks). */
 static bool next_tick(struct pit *p)
 {
-	if (!p->late || !p->acked)
+	if (!p->late || !p->acked || p->sending)
 		return false;
 	p->acked = false;
+	p->sending = true;
 	return true;
+}
+
+/* An edge on GSI 0 has been sent; n: who took it. A tick that nobody takes will never be acknowledged: it is lost. */
+static bool tick_sent(struct pit *p, int n)
+{
+	bool more;
+
+	pthread_mutex_lock(&p->lock);
+	p->sending = false;
+	if (n < 0) {
+		if (!p->acked && p->late)
+			p->late--;
+		p->acked = true;
+	}
+	more = n >= 0 && p->reinject && next_tick(p);
+	pthread_mutex_unlock(&p->lock);
+	return more;
+}
+
+/*
+ * Edges that overlap are one edge. So only one thread sends: a guest that has acknowledged a tick
+ * before its pulse is over gets the next from here, not from pit_acked.
+ */
+static void send_ticks(struct irqchip *c, struct pit *p)
+{
+	int n;
+
+	do {
+		n = irq_set_line(c, IRQ_SOURCE_PIT, 0, true);
+		irq_set_line(c, IRQ_SOURCE_PIT, 0, false);
+	} while (tick_sent(p, n));
 }
 
 static void pit_fire(struct irq_timer *t)
@@ -227,11 +245,12 @@ static void pit_fire(struct irq_timer *t)
 		p->late = MIN(p->late + n, MAX_LATE);
 		send = next_tick(p);
 	} else {
-		send = n > 0;
+		send = n > 0 && !p->sending;
+		p->sending |= send;
 	}
 	pthread_mutex_unlock(&p->lock);
 	if (send)
-		pulse(p->chip, p);
+		send_ticks(p->chip, p);
 }
 
 /* The guest has seen a tick: count it, and send the next if one is late. */
@@ -249,7 +268,7 @@ void pit_acked(struct irqchip *c)
 	send = p->reinject && next_tick(p);
 	pthread_mutex_unlock(&p->lock);
 	if (send)
-		pulse(c, p);
+		send_ticks(c, p);
 }
 
 void pit_unmasked(struct irqchip *c)

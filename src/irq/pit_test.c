@@ -206,6 +206,28 @@ static void reinjection(void **state)
 	}
 }
 
+static unsigned int taken;
+
+static void take_at_once(struct fake *fake)
+{
+	fake->on_kick = NULL;
+	taken += take();
+	fake->on_kick = take_at_once;
+}
+
+/* The guest acknowledges a tick before its pulse has ended: the next one is an edge all the same. */
+static void fast_guest(void **state)
+{
+	(void)state;
+	taken = 0;
+	f.on_kick = take_at_once;
+	load(0, 2, 1000);
+	clocks(10000);
+	assert_int_equal(taken, 10);
+	clocks(3000);
+	assert_int_equal(taken, 13);
+}
+
 /* Unmasking the line forgets what was late. */
 static void unmasked(void **state)
 {
@@ -268,7 +290,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(modes), TEST(access_modes), TEST(latches), TEST(gate), TEST(ticks),
-		TEST(no_drift), TEST(reinjection), TEST(unmasked), TEST(hpet_legacy),
+		TEST(no_drift), TEST(reinjection), TEST(fast_guest), TEST(unmasked), TEST(hpet_legacy),
 		TEST(wild_state), TEST(creation),
 	};
 
