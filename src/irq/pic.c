@@ -401,10 +401,14 @@ void pic_write(struct irqchip *c, u16 port, u8 value)
 
 /* ---- state ---- */
 
+/* A line that only the PIT holds is in the middle of a pulse. In the state that is saved the pulse is over. */
 void pic_get_state(struct irqchip *c, bool slave, struct pic_state *s)
 {
 	lock(c->pic);
 	*s = c->pic->half[slave];
+	for (unsigned int line = 0; line < 8; line++)
+		if (c->pic->sources[slave * 8 + line] == 1u << IRQ_SOURCE_PIT)
+			s->last_irr &= ~(1u << line);
 	pthread_mutex_unlock(&c->pic->lock);
 }
 

@@ -228,6 +228,24 @@ static void fast_guest(void **state)
 	assert_int_equal(taken, 13);
 }
 
+static struct pic_state seen;
+
+static void save_master(struct fake *fake)
+{
+	pic_get_state(fake->c, 0, &seen);
+}
+
+/* A state that is read in the middle of a pulse: where it is restored nobody would end the pulse. */
+static void pulse_is_no_state(void **state)
+{
+	(void)state;
+	f.on_kick = save_master;
+	load(0, 2, 1000);
+	clocks(1000);
+	assert_int_equal(seen.irr & 1, 1);
+	assert_int_equal(seen.last_irr & 1, 0);
+}
+
 /* Unmasking the line forgets what was late. */
 static void unmasked(void **state)
 {
@@ -290,7 +308,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(modes), TEST(access_modes), TEST(latches), TEST(gate), TEST(ticks),
-		TEST(no_drift), TEST(reinjection), TEST(fast_guest), TEST(unmasked), TEST(hpet_legacy),
+		TEST(no_drift), TEST(reinjection), TEST(fast_guest), TEST(pulse_is_no_state), TEST(unmasked), TEST(hpet_legacy),
 		TEST(wild_state), TEST(creation),
 	};
 
