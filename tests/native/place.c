@@ -478,7 +478,7 @@ static void place_implicit(struct gen *g, struct native_case *c)
 		place_far(g, c);
 		break;
 	case OP_JMP_FAR:
-	case OP_LSS: case OP_LFS: case OP_LGS:
+	case OP_LSS: case OP_LFS: case OP_LGS: case OP_LDS: case OP_LES:
 		place_far(g, c);
 		break;
 	case OP_MOV_SREG: case OP_LAR: case OP_LSL:
