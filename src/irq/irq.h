@@ -233,6 +233,9 @@ MUSTCHECK bool lapic_set_base(struct lapic *l, u64 base, bool host);
 bool lapic_enabled(const struct lapic *l); /* IA32_APIC_BASE.EN */
 bool lapic_is_x2apic(const struct lapic *l);
 
+/* Is gpa in the page that IA32_APIC_BASE names? Owner. */
+bool lapic_is_at(const struct lapic *l, gpa_t gpa);
+
 /*
  * xAPIC registers at gpa. 0 = the page is ours (data filled, or write taken), -EOPNOTSUPP =
  * not in the page. In x2APIC mode or when disabled the page reads as ones and ignores

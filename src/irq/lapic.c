@@ -216,7 +216,7 @@ static bool write_common(struct lapic *l, u32 offset, u32 v)
 
 /* ---- xAPIC: the page ---- */
 
-static bool in_page(const struct lapic *l, gpa_t gpa)
+bool lapic_is_at(const struct lapic *l, gpa_t gpa)
 {
 	return ALIGN_DOWN(gpa.v, PAGE_SIZE) == ALIGN_DOWN(lapic_get_base(l), PAGE_SIZE);
 }
@@ -244,7 +244,7 @@ int lapic_mmio_read(struct lapic *l, gpa_t gpa, unsigned int len, void *data)
 {
 	u32 offset = gpa.v & (PAGE_SIZE - 1), v;
 
-	if (!in_page(l, gpa))
+	if (!lapic_is_at(l, gpa))
 		return -EOPNOTSUPP;
 	if (likely(len == sizeof(v) && !(offset & 15) && xapic_answers(l))) {
 		v = xapic_read(l, offset);
@@ -294,7 +294,7 @@ int lapic_mmio_write(struct lapic *l, gpa_t gpa, unsigned int len, const void *d
 {
 	u32 offset = gpa.v & (PAGE_SIZE - 1), v;
 
-	if (!in_page(l, gpa))
+	if (!lapic_is_at(l, gpa))
 		return -EOPNOTSUPP;
 	if (!xapic_answers(l) || len != 4 || (offset & 15))
 		return 0;

@@ -144,10 +144,13 @@ static enum stop op_taken_over(struct cpu *cpu, enum stop stop)
 	return STOP_USER;
 }
 
+/* The LAPIC's own. The bus is for the usual road: most that is asked there goes to user space. */
 static bool op_device_load(struct cpu *cpu, const struct xlat *x, unsigned int len, u64 *value)
 {
 	struct vcpu *v = vcpu_of(cpu);
 
+	if (!v->lapic || !lapic_is_at(v->lapic, x->gpa))
+		return false;
 	if (!emul_device_load(&v->emul, cpu, x, len, value))
 		return false;
 	v->stats.exits++;
