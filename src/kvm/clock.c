@@ -166,15 +166,16 @@ int vcpu_set_tsc_khz(struct vcpu *v, u32 khz)
 
 /*
  * A client that writes almost the same value to all vCPUs means the same value: it takes time
- * to go around. KVM's rule: within a second of what the last write would be now.
+ * to go around. KVM's rule: within a second of what the last write would be now. The first write
+ * is meant as it is, since Linux 6.8: a guest's first second would be lost in a move.
  */
 static bool means_same(struct vcpu *v, u64 value, u64 now)
 {
 	u64 expected = scaled(v, now) + v->vm->tsc_offset;
 	s64 diff = value - expected;
 
-	if (!value)
-		return true;
+	if (!value || !v->vm->tsc_set)
+		return !value;
 	return diff > -(s64)v->tsc_khz * 1000 && diff < (s64)v->tsc_khz * 1000;
 }
 
@@ -190,6 +191,7 @@ void vcpu_set_tsc(struct vcpu *v, u64 value, bool host_write)
 		if (host_write)
 			v->vm->tsc_offset = v->tsc_offset;
 	}
+	v->vm->tsc_set |= host_write;
 	pthread_mutex_unlock(&v->vm->lock);
 	if (!host_write)
 		v->tsc_adjust += v->tsc_offset - old;
@@ -229,6 +231,7 @@ long vcpu_set_device_attr(struct ioc *c)
 		return -EFAULT;
 	pthread_mutex_lock(&v->vm->lock);
 	v->tsc_offset = v->vm->tsc_offset = offset; /* what is "the same time" for the next vCPU */
+	v->vm->tsc_set = true;
 	pthread_mutex_unlock(&v->vm->lock);
 	if (v->lapic)
 		lapic_tsc_changed(v->lapic);

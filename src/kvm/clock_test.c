@@ -122,6 +122,16 @@ static void client_writes(void **state)
 	assert_int_equal(cpu[1]->tsc_offset, vm->tsc_offset);
 }
 
+/* The first write is no second one: also in the VM's first second it is meant as it is. */
+static void first_write(void **state)
+{
+	(void)state;
+	vcpu_set_tsc(cpu[0], second() / 2, true);
+	assert_true(vcpu_tsc(cpu[0], vm_tsc(vm)) >= second() / 2);
+	vcpu_set_tsc(cpu[1], second() / 4, true);
+	assert_int_equal(cpu[1]->tsc_offset, cpu[0]->tsc_offset);
+}
+
 /* The guest's write is its own vCPU's, and TSC_ADJUST follows. */
 static void guest_writes(void **state)
 {
@@ -200,7 +210,7 @@ static void set_and_get(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(start), TEST(frequency), TEST(client_writes), TEST(guest_writes),
+		TEST(start), TEST(frequency), TEST(client_writes), TEST(first_write), TEST(guest_writes),
 		TEST(clock_page), TEST(set_and_get),
 	};
 

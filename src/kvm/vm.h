@@ -72,7 +72,7 @@ struct vm {
 	u64 max_vcpu_id;
 	u32 tsc_khz;	 /* of vCPUs to be created */
 	u64 tsc_offset;	 /* last one that a vCPU's TSC was set to */
-	bool tsc_custom; /* ... by a client or guest, not by creation */
+	bool tsc_set;	 /* ... by a client, not by creation */
 	struct vm_clock clock;
 	struct ioeventfd *ioeventfds;
 	u32 doorbells; /* atomic: zero-length MMIO ones among them */
