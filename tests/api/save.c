@@ -8,11 +8,10 @@
  * SEED=N repeats the moments.
  */
 #include "real.h"
+#include "state.h"
 
 #include <signal.h>
 #include <sys/time.h>
-
-enum kind { OFF, SPLIT, ON };
 
 #define MOVES	 60
 #define MMIO	 0x9000
@@ -47,30 +46,7 @@ __asm__(".pushsection .rodata; .code16; guest:;"
 	"guest_end: .code64; .popsection");
 extern const uint8_t guest[], guest_end[];
 
-struct state {
-	struct kvm_regs regs;
-	struct kvm_sregs2 sregs;
-	struct kvm_xsave xsave;
-	struct kvm_xcrs xcrs;
-	struct kvm_debugregs debug;
-	struct kvm_mp_state mp;
-	struct kvm_vcpu_events events;
-	struct kvm_lapic_state lapic;
-	struct kvm_irqchip chip[3];
-	struct kvm_pit_state2 pit;
-	struct kvm_clock_data clock;
-	struct {
-		struct kvm_msrs h;
-		struct kvm_msr_entry e[512];
-	} msrs;
-	long tsc_khz;
-};
-
 static struct kvm_cpuid2 *cpuid;
-static struct {
-	struct kvm_msr_list h;
-	uint32_t index[512];
-} msr_list = {.h.nmsrs = 512};
 static const char *const names[] = {"off", "split", "on"};
 
 static uint32_t word(const struct machine *m, size_t at)
@@ -105,113 +81,17 @@ static void vm_unmake(struct machine *m)
 	api->close(m->vm);
 }
 
-#define GET(fd, name, what) must(api->ioctl(fd, KVM_GET_##name, what), "GET_" #name)
-#define SET(fd, name, what) must(api->ioctl(fd, KVM_SET_##name, what), "SET_" #name)
-
-static void save(struct machine *m, enum kind kind, struct state *s)
-{
-	memset(s, 0, sizeof(*s));
-	s->tsc_khz = must(api->ioctl(m->vcpu, KVM_GET_TSC_KHZ, 0), "GET_TSC_KHZ");
-	GET(m->vm, CLOCK, &s->clock);
-	for (uint32_t i = 0; kind == ON && i < 3; i++) {
-		s->chip[i].chip_id = i;
-		GET(m->vm, IRQCHIP, &s->chip[i]);
-	}
-	if (kind == ON)
-		GET(m->vm, PIT2, &s->pit);
-	if (kind != OFF)
-		GET(m->vcpu, LAPIC, &s->lapic);
-	GET(m->vcpu, VCPU_EVENTS, &s->events);
-	GET(m->vcpu, MP_STATE, &s->mp);
-	GET(m->vcpu, REGS, &s->regs);
-	GET(m->vcpu, SREGS2, &s->sregs);
-	GET(m->vcpu, XSAVE, &s->xsave);
-	GET(m->vcpu, XCRS, &s->xcrs);
-	GET(m->vcpu, DEBUGREGS, &s->debug);
-	s->msrs.h.nmsrs = msr_list.h.nmsrs;
-	for (uint32_t i = 0; i < msr_list.h.nmsrs; i++)
-		s->msrs.e[i].index = msr_list.index[i];
-	CHECK_EQ("all MSRs are read", GET(m->vcpu, MSRS, &s->msrs), msr_list.h.nmsrs);
-}
-
-/* The PIT apart: it ticks as soon as it is set, and the chips are compared before. */
-static void restore(struct machine *m, enum kind kind, struct state *s)
-{
-	must(api->ioctl(m->vcpu, KVM_SET_TSC_KHZ, s->tsc_khz), "SET_TSC_KHZ");
-	s->clock.flags = 0;
-	SET(m->vm, CLOCK, &s->clock);
-	SET(m->vcpu, SREGS2, &s->sregs);
-	SET(m->vcpu, REGS, &s->regs);
-	SET(m->vcpu, XCRS, &s->xcrs);
-	SET(m->vcpu, XSAVE, &s->xsave);
-	CHECK_EQ("all MSRs are set", SET(m->vcpu, MSRS, &s->msrs), msr_list.h.nmsrs);
-	for (uint32_t i = 0; kind == ON && i < 3; i++)
-		SET(m->vm, IRQCHIP, &s->chip[i]);
-	if (kind != OFF)
-		SET(m->vcpu, LAPIC, &s->lapic);
-	SET(m->vcpu, MP_STATE, &s->mp);
-	s->events.flags |= KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR;
-	SET(m->vcpu, VCPU_EVENTS, &s->events);
-	SET(m->vcpu, DEBUGREGS, &s->debug);
-}
-
-/* What goes on by itself between two looks is left out: clocks, and what the LAPIC's timer changes. */
-static void forget_time(struct state *s)
-{
-	static const uint32_t clocks[] = {0x10 /* TSC */, 0x3b /* TSC_ADJUST */};
-
-	memset(s->lapic.regs + 0x390, 0, 4);			 /* its count */
-	s->lapic.regs[0x200 + IRQ_TICK / 32 * 16] &= ~(1u << IRQ_TICK % 32); /* IRR */
-	memset(s->lapic.regs + 0xa0, 0, 4);			 /* PPR */
-	for (uint32_t i = 0; i < s->msrs.h.nmsrs; i++)
-		for (size_t k = 0; k < sizeof(clocks) / 4; k++)
-			if (s->msrs.e[i].index == clocks[k])
-				s->msrs.e[i].data = 0;
-	s->events.flags = 0;
-	memset(&s->clock, 0, sizeof(s->clock));
-	for (int i = 0; i < 3; i++)
-		s->pit.channels[i].count_load_time = 0;
-}
-
-static void same(const char *what, const void *a, const void *b, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		if (((const uint8_t *)a)[i] != ((const uint8_t *)b)[i]) {
-			printf("%s: byte %#zx: ", what, i);
-			CHECK_EQ("restored", ((const uint8_t *)b)[i], ((const uint8_t *)a)[i]);
-			return;
-		}
-	passed++;
-}
-
-static void compare(struct state *a, struct state *b)
-{
-	forget_time(a);
-	forget_time(b);
-#define SAME(field) same(#field, &a->field, &b->field, sizeof(a->field))
-	SAME(regs), SAME(sregs), SAME(xsave), SAME(xcrs), SAME(debug), SAME(mp), SAME(events);
-	SAME(lapic), SAME(chip), SAME(msrs), SAME(tsc_khz);
-}
-
 /* The source is gone before the guest goes on. */
 static void move(struct machine *m, enum kind kind)
 {
 	struct machine to = {.ram = m->ram, .ram_size = m->ram_size};
-	static struct state a, b;
-	struct kvm_pit_state2 pit;
+	static struct state s;
 
 	m->run->immediate_exit = 1;
 	CHECK_EQ("completed", vcpu_run(m), -EINTR);
-	save(m, kind, &a);
-	pit = a.pit;
+	state_save(m->vm, m->vcpu, kind, &s);
 	vm_make(&to, kind);
-	restore(&to, kind, &a);
-	a.pit = (struct kvm_pit_state2){0};
-	save(&to, kind, &b);
-	b.pit = a.pit;
-	compare(&a, &b);
-	if (kind == ON)
-		SET(to.vm, PIT2, &pit);
+	state_restore(to.vm, to.vcpu, kind, &s);
 	vm_unmake(m);
 	*m = to;
 }
@@ -316,7 +196,7 @@ int main(int argc, char **argv)
 	srand(seed ? atoi(seed) : getpid());
 	sys = must(api->open("/dev/kvm", O_RDWR | O_CLOEXEC), "open /dev/kvm");
 	cpuid = supported_cpuid();
-	must(api->ioctl(sys, KVM_GET_MSR_INDEX_LIST, &msr_list), "GET_MSR_INDEX_LIST");
+	state_init(sys);
 	for (enum kind kind = OFF; kind <= ON; kind++)
 		test_kind(kind);
 	return api_done();
