@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * Items 13 and 37: guest memory that the host does not give. Runs as an ordinary client of
- * /dev/kvm under the launcher (--device), whose library catches such faults.
+ * /dev/kvm under the launcher (--device: without it the host's own KVM, if there is one), whose library
+ * catches such faults.
  */
 #include "modes.h"
 
@@ -129,10 +130,4 @@ static void h37_memory_taken_away(void)
 
 static const struct item items[] = {ITEM(h13_memslot_over_nothing), ITEM(h37_memory_taken_away)};
 
-int main(int argc, char **argv)
-{
-	/* without the launcher the host's own KVM, if there is one */
-	api_args(argc, argv);
-	argv[1] = argv[0];
-	return hostile_main(argc - 1, argv + 1, items, COUNT(items));
-}
+HOSTILE_MAIN(items)

@@ -171,11 +171,16 @@ static inline bool run_item(const struct item *i)
 	return false;
 }
 
-/* All items, or those whose names begin with an argument. */
+/* All items, or those whose names begin with an argument, after `--device` if it is there. */
 static inline int hostile_main(int argc, char **argv, const struct item *items, size_t n)
 {
 	unsigned int good = 0, bad = 0;
 
+	api_args(argc, argv);
+	if (api_is_device()) {
+		argc--;
+		argv++;
+	}
 	for (size_t k = 0; k < n; k++) {
 		bool wanted = argc < 2;
 

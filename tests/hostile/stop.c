@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * Item 69: a guest that never ends by itself can always be stopped, soon. And while such guests
- * run, no page of the process is writable and executable.
+ * run, no page of the process is writable and executable. With --device it is a VMM under the
+ * launcher: its handler of the signal does nothing, so that the signal alone stops the guest.
  *
  * Measured from the signal to the end of KVM_RUN, once by the clock and once in CPU time of
  * the guest's thread: on a busy machine the first also measures the others. Judged is the second.
@@ -95,6 +96,8 @@ static void open_endless(struct machine *m, const struct endless *e)
 
 /* ---- one kick */
 
+#define ENTER_NS 1000000u /* CPU time after which the thread is in the guest */
+
 struct lap {
 	uint64_t wall, cpu;
 };
@@ -103,7 +106,7 @@ struct runner {
 	struct machine *m;
 	pthread_t thread;
 	int result;
-	uint64_t end_wall, end_cpu;
+	uint64_t start_cpu, end_wall, end_cpu;
 	int running; /* atomic */
 };
 
@@ -111,11 +114,24 @@ static void *runner_main(void *arg)
 {
 	struct runner *r = arg;
 
+	r->start_cpu = now_ns(CLOCK_THREAD_CPUTIME_ID);
 	__atomic_store_n(&r->running, 1, __ATOMIC_RELEASE);
 	r->result = vcpu_run(r->m);
 	r->end_cpu = now_ns(CLOCK_THREAD_CPUTIME_ID);
 	r->end_wall = now_ns(CLOCK_MONOTONIC);
 	return NULL;
+}
+
+static void no_kick(int sig)
+{
+	(void)sig;
+}
+
+/* A signal that comes before KVM_RUN does not stop it, as in the kernel: one that is lost. */
+static void wait_until_in_guest(const struct runner *r, clockid_t clock)
+{
+	while (now_ns(clock) < r->start_cpu + ENTER_NS)
+		usleep(100);
 }
 
 static struct lap kick_once(struct machine *m, int after_us)
@@ -126,12 +142,16 @@ static struct lap kick_once(struct machine *m, int after_us)
 	clockid_t clock;
 
 	kick_install(m);
+	if (api_is_device())
+		signal(SIGUSR1, no_kick);
 	m->run->immediate_exit = 0;
 	pthread_create(&r.thread, NULL, runner_main, &r);
 	while (!__atomic_load_n(&r.running, __ATOMIC_ACQUIRE))
 		sched_yield();
-	usleep(after_us);
 	pthread_getcpuclockid(r.thread, &clock);
+	if (api_is_device())
+		wait_until_in_guest(&r, clock);
+	usleep(after_us);
 	start_cpu = now_ns(clock);
 	start_wall = now_ns(CLOCK_MONOTONIC);
 	pthread_kill(r.thread, SIGUSR1);
@@ -183,11 +203,21 @@ static void stop_guest(const struct endless *e, int tries)
 	machine_close(&m);
 }
 
-static void h69_always_stoppable(void)
+static void stop_guests(void)
 {
 	for (size_t k = 0; k < COUNT(guests); k++)
 		stop_guest(&guests[k], many(1000, SANITIZED ? 5 : 10));
 	check_neighbour();
+}
+
+static void h69_always_stoppable(void)
+{
+	stop_guests();
+}
+
+static void h69_by_signal_alone(void)
+{
+	stop_guests();
 }
 
 /* ---- no page is ever writable and executable */
@@ -221,5 +251,11 @@ static void wx_pages(void)
 }
 
 static const struct item items[] = {ITEM(h69_always_stoppable), ITEM(wx_pages)};
+static const struct item launched[] = {ITEM(h69_by_signal_alone), ITEM(wx_pages)};
 
-HOSTILE_MAIN(items)
+int main(int argc, char **argv)
+{
+	api_args(argc, argv);
+	return api_is_device() ? hostile_main(argc, argv, launched, COUNT(launched)) :
+				 hostile_main(argc, argv, items, COUNT(items));
+}
