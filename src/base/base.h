@@ -62,6 +62,19 @@ static inline gpa_t gpa(u64 v)
 #define PRINTF(f, a)  __attribute__((format(printf, f, a)))
 #define PUBLIC	    __attribute__((visibility("default")))
 
+/* memcpy, without a call for what most accesses are. */
+static inline void bytes_copy(void *to, const void *from, u32 n)
+{
+	if (likely(n == 4))
+		__builtin_memcpy(to, from, 4);
+	else if (n == 8)
+		__builtin_memcpy(to, from, 8);
+	else if (n == 1)
+		__builtin_memcpy(to, from, 1);
+	else
+		__builtin_memcpy(to, from, n);
+}
+
 /* Bytes left in the page of address v, v included: 1..4096. */
 static inline u32 page_left(u64 v)
 {

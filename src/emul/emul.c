@@ -56,11 +56,10 @@ void emul_drop(struct emul *em)
 		em->pending->active = false;
 }
 
-void emul_fragment(const struct emul *em, struct fragment *out)
+void emul_registers_set(struct emul *em)
 {
-	const struct pending *rec = em->pending;
-
-	pending_piece(rec, &rec->log[rec->cur], rec->cur_write, out);
+	if (emul_is_pending(em))
+		em->pending->moved = true;
 }
 
 static u64 linear_rip(const struct cpu *cpu)
@@ -70,23 +69,15 @@ static u64 linear_rip(const struct cpu *cpu)
 
 /* ---- leaving and coming back */
 
-/* A fragment is for user space: note what it will find, to see what it changes (rule 27). */
+/* A fragment is for user space. */
 static enum emul_result park(struct emul *em, struct cpu *cpu)
 {
 	struct pending *rec = em->pending;
 
 	rec->active = true;
-	rec->linear_rip = linear_rip(cpu);
-	memcpy(rec->regs, cpu->regs, sizeof(rec->regs));
-	rec->eflags = cpu->eflags;
-	rec->fl = cpu->fl;
+	rec->linear_rip = linear_rip(cpu); /* to see whether user space moves it (rule 27) */
+	pending_piece(rec, &rec->log[rec->cur], rec->cur_write, &em->fragment);
 	return EMUL_EXIT;
-}
-
-static bool registers_moved(const struct pending *rec, const struct cpu *cpu)
-{
-	return memcmp(rec->regs, cpu->regs, GPR_ZERO * sizeof(u64)) || rec->eflags != cpu->eflags ||
-		rec->fl != cpu->fl;
 }
 
 /* Bring the writes that are final to their devices, in order. false: a fragment is next. */
@@ -346,10 +337,9 @@ static enum emul_result complete(struct emul *em, struct cpu *cpu, const void *r
 {
 	struct pending *rec = em->pending;
 	struct log_entry *l = &rec->log[rec->cur];
-	struct fragment f;
+	const struct fragment *f = &em->fragment;
 
-	emul_fragment(em, &f);
-	if (f.is_pio)
+	if (f->is_pio)
 		em->stats.complete_pio++;
 	else
 		em->stats.complete_mmio++;
@@ -357,14 +347,13 @@ static enum emul_result complete(struct emul *em, struct cpu *cpu, const void *r
 		emul_drop(em);
 		return EMUL_RESTART;
 	}
-	rec->moved |= registers_moved(rec, cpu);
 	rec->active = false;
 	l->flags &= ~LOG_USER;
-	if (f.is_write) {
-		l->wdone += f.len;
+	if (f->is_write) {
+		l->wdone += f->len;
 	} else {
-		bytes_copy(rec->data + l->rdata + l->rdone, reply, f.len);
-		l->rdone += f.len;
+		bytes_copy(rec->data + l->rdata + l->rdone, reply, f->len);
+		l->rdone += f->len;
 		if (!pending_perform(em, cpu, l, false))
 			return park(em, cpu);
 	}

@@ -69,6 +69,7 @@ struct emul {
 	/* owner thread only */
 	struct emul_stats stats;
 	struct pending *pending;
+	struct fragment fragment; /* what user space is asked for, while one waits */
 	struct env_exit *taken; /* of an instruction that was taken over */
 };
 
@@ -99,14 +100,20 @@ MUSTCHECK bool emul_device_load(struct emul *em, const struct cpu *cpu, const st
 	unsigned int len, u64 *v);
 
 /* The current fragment, after EMUL_EXIT. Bytes it points at belong to the record. */
-void emul_fragment(const struct emul *em, struct fragment *out);
+static inline const struct fragment *emul_fragment(const struct emul *em)
+{
+	return &em->fragment;
+}
 
 /* Is a fragment waiting for its answer? */
 bool emul_is_pending(const struct emul *em);
 
+/* User space has given the registers other values (rule 27): what waits takes note. */
+void emul_registers_set(struct emul *em);
+
 /*
  * User space has answered: reply has exactly fragment.len bytes for a read, ignored for a
- * write. Goes on with the instruction; never walks in mode on (law 4). If the linear RIP
+ * write; it is read once, so it may be memory that user space changes. Goes on with the instruction; never walks in mode on (law 4). If the linear RIP
  * was moved since, the record is dropped: EMUL_RESTART (rules 22, 27).
  */
 MUSTCHECK enum emul_result emul_complete(struct emul *em, struct cpu *cpu, const void *reply);

@@ -87,7 +87,6 @@ struct pending {
 	u64 rip;	/* cpu's, before the instruction */
 	u32 units;	/* REP iterations finished since emul_run */
 	u64 linear_rip; /* when the exit was taken */
-	u64 regs[NR_REGS], eflags, fl; /* likewise: what user space found */
 	struct xlat x[MAX_PROVED];
 	u16 pos, nr;	/* next entry that the handler will ask for; entries known */
 	u16 cur;	/* entry of the current fragment */
@@ -166,19 +165,6 @@ void pending_piece(const struct pending *rec, const struct log_entry *l, bool wr
 static inline u32 pio_elements(u32 bytes, u8 size)
 {
 	return bytes >> (size >> 1);
-}
-
-/* memcpy, without a call for what most accesses are. */
-static inline void bytes_copy(void *to, const void *from, u32 n)
-{
-	if (likely(n == 4))
-		__builtin_memcpy(to, from, 4);
-	else if (n == 8)
-		__builtin_memcpy(to, from, 8);
-	else if (n == 1)
-		__builtin_memcpy(to, from, 1);
-	else
-		__builtin_memcpy(to, from, n);
 }
 
 /* ---- selfcheck.c ---- */

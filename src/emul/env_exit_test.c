@@ -109,7 +109,7 @@ static enum emul_result answer(enum emul_result r)
 
 	memset(reply, 0x22, sizeof(reply));
 	while (r == EMUL_EXIT) {
-		emul_fragment(&w.em, &f);
+		f = *emul_fragment(&w.em);
 		note("%c%u@%x ", f.is_write ? 'W' : 'R', f.len, (unsigned int)f.gpa.v & 0xffff);
 		r = emul_complete(&w.em, &w.g->cpu, reply);
 	}

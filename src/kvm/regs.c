@@ -25,6 +25,11 @@ void regs_get(struct vcpu *v, struct kvm_regs *r)
 
 void regs_set(struct vcpu *v, const struct kvm_regs *r)
 {
+	struct kvm_regs now;
+
+	regs_get(v, &now);
+	if (memcmp(&now, r, sizeof(now)))
+		emul_registers_set(&v->emul);
 #define X(field, reg) v->cpu.regs[GPR_##reg] = r->field;
 	REGS(X)
 #undef X

@@ -34,28 +34,27 @@ static int exit_interrupted(struct vcpu *v)
 
 static int exit_fragment(struct vcpu *v)
 {
+	const struct fragment *f = emul_fragment(&v->emul);
 	struct kvm_run *run = v->run;
-	struct fragment f;
 
-	emul_fragment(&v->emul, &f);
-	if (VM_BUG_ON(f.len > (f.is_pio ? PAGE_SIZE : sizeof(run->mmio.data)), v->vm))
+	if (VM_BUG_ON(f->len > (f->is_pio ? PAGE_SIZE : sizeof(run->mmio.data)), v->vm))
 		return -EIO;
-	if (f.is_pio) {
-		run->io.direction = f.is_write ? KVM_EXIT_IO_OUT : KVM_EXIT_IO_IN;
-		run->io.size = f.size;
-		run->io.port = f.port;
-		run->io.count = f.count;
+	if (f->is_pio) {
+		run->io.direction = f->is_write ? KVM_EXIT_IO_OUT : KVM_EXIT_IO_IN;
+		run->io.size = f->size;
+		run->io.port = f->port;
+		run->io.count = f->count;
 		run->io.data_offset = KVM_PIO_PAGE_OFFSET * PAGE_SIZE;
-		if (f.is_write)
-			memcpy(v->pio_data, f.data, f.len);
+		if (f->is_write)
+			bytes_copy(v->pio_data, f->data, f->len);
 		return exit_with(v, KVM_EXIT_IO);
 	}
-	run->mmio.phys_addr = f.gpa.v;
-	run->mmio.len = f.len;
-	run->mmio.is_write = f.is_write;
+	run->mmio.phys_addr = f->gpa.v;
+	run->mmio.len = f->len;
+	run->mmio.is_write = f->is_write;
 	memset(run->mmio.data, 0, sizeof(run->mmio.data));
-	if (f.is_write)
-		memcpy(run->mmio.data, f.data, f.len);
+	if (f->is_write)
+		bytes_copy(run->mmio.data, f->data, f->len);
 	return exit_with(v, KVM_EXIT_MMIO);
 }
 
@@ -422,21 +421,16 @@ static int leave(struct vcpu *v)
 
 /* ---- KVM_RUN */
 
-/* Inputs are copied out of the shared page before use: the client may change it at any time. */
 static int complete(struct vcpu *v)
 {
-	u8 reply[PAGE_SIZE];
-	struct fragment f;
+	const u8 *reply = v->run->mmio.data;
 
 	if (v->msr_wait.active)
 		return vcpu_complete_msr(v) ? RUN_ON : emul_outcome(v, EMUL_LEAVE);
 	if (!emul_is_pending(&v->emul))
 		return RUN_ON;
-	emul_fragment(&v->emul, &f);
-	if (f.is_pio)
-		memcpy(reply, v->pio_data, MIN(f.len, PAGE_SIZE));
-	else
-		memcpy(reply, v->run->mmio.data, sizeof(v->run->mmio.data));
+	if (emul_fragment(&v->emul)->is_pio)
+		reply = v->pio_data;
 	return emul_outcome(v, emul_complete(&v->emul, &v->cpu, reply));
 }
 

@@ -236,14 +236,15 @@ static void set_memory(struct bytes *b)
 static enum emul_result answer(struct bytes *b)
 {
 	static u8 reply[PAGE_SIZE];
-	struct fragment f;
+	const struct fragment f = *emul_fragment(&em);
 
-	emul_fragment(&em, &f);
 	FUZZ_CHECK(f.len >= 1 && f.len <= (f.is_pio ? PAGE_SIZE : 8));
 	FUZZ_CHECK(!f.is_pio || f.len == f.size * f.count);
 	take(b, reply, MIN(f.len, 64u));
-	if (take_uint8_t(b) % 32 == 0)
+	if (take_uint8_t(b) % 32 == 0) {
 		g->cpu.regs[take_uint8_t(b) & 15] = take_number(b);
+		emul_registers_set(&em);
+	}
 	return emul_complete(&em, &g->cpu, reply);
 }
 

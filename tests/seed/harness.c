@@ -260,7 +260,7 @@ enum emul_result seed_complete(struct seed *s)
 {
 	u8 reply[PAGE_SIZE];
 
-	emul_fragment(&s->em, &s->last);
+	s->last = *emul_fragment(&s->em);
 	answer(s, &s->last, reply);
 	return emul_complete(&s->em, &s->g->cpu, reply);
 }
@@ -269,7 +269,7 @@ enum emul_result seed_complete(struct seed *s)
 static bool outcome(struct seed *s, enum emul_result r)
 {
 	while (r == EMUL_EXIT) {
-		emul_fragment(&s->em, &s->last);
+		s->last = *emul_fragment(&s->em);
 		note_fragment(s, &s->last);
 		if (++s->fragments > s->max_fragments || (s->hook && !s->hook(s, &s->last))) {
 			s->left = true;
