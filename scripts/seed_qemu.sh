@@ -11,7 +11,7 @@ qemu() {
 	for gpa in off on; do
 		rm -f "$dir/$name-$gpa.json"
 		head -c 262144 /dev/urandom > "$dir/ide.img"
-		ANYKVM_GPA=$gpa ANYKVM_STATS=$dir/$name-$gpa.json timeout 300 "$build/anykvm" \
+		ANYKVM_GPA=$gpa ANYKVM_STATS=$dir/$name-$gpa.json timeout 900 "$build/anykvm" \
 			qemu-system-x86_64 -accel kvm -m 512 -nodefaults -display none -no-reboot -serial stdio \
 			-kernel "$dir/vmlinuz" -initrd "$initrd" -append "$append" "$@" \
 			< /dev/null > "$dir/$name-$gpa.log" 2>&1 || status=$?

@@ -109,6 +109,12 @@ static inline u64 place_of(u64 addr)
 	return addr < 0x10000 ? addr >> 3 : addr >> PAGE_SHIFT;
 }
 
+/* Devices like to begin at round addresses: the IOAPIC's bit must not be that of all of them. */
+static inline unsigned int place_bit(u64 place)
+{
+	return (place ^ place >> 9) % PLACES;
+}
+
 static void places_add(struct places *p, const struct range *r)
 {
 	u64 end = r->addr + (r->len ? r->len - 1 : 0); /* its last byte */
@@ -119,7 +125,7 @@ static void places_add(struct places *p, const struct range *r)
 		return;
 	}
 	for (u64 at = first; at <= last; at++)
-		p->bits[at % PLACES / 64] |= BIT(at % 64);
+		p->bits[place_bit(at) / 64] |= BIT(place_bit(at) % 64);
 }
 
 static void places_of(struct places *p, const struct snapshot *s)
@@ -137,9 +143,9 @@ static void places_publish(struct iobus *b, const struct places *p)
 
 static inline bool place_has(const struct iobus *b, u64 addr)
 {
-	u64 at = place_of(addr);
+	unsigned int at = place_bit(place_of(addr));
 
-	return __atomic_load_n(&b->places.bits[at % PLACES / 64], __ATOMIC_ACQUIRE) & BIT(at % 64);
+	return __atomic_load_n(&b->places.bits[at / 64], __ATOMIC_ACQUIRE) & BIT(at % 64);
 }
 
 static inline bool nobody_at(const struct iobus *b, u64 addr, unsigned int len)
