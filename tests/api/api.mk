@@ -9,8 +9,8 @@ $(API_TESTS): $B/%: $B/%.o $B/libanykvm.a
 
 # golden.sh compares errno's rows with golden.txt
 .PHONY: check-api check-golden
-check-api: $(API_TESTS)
-	$(Q)tests/run $(API_TESTS)
+check-api: $(API_TESTS) $B/tests/wx/wx
+	$(Q)TEST_UNDER=$B/tests/wx/wx tests/run $(API_TESTS)
 
 check-golden: $B/tests/api/errno
 	$(Q)tests/api/golden.sh $<

@@ -17,10 +17,10 @@ static inline bool maps_forbid_wx(void)
 	return !prctl(PR_SET_MDWE, 1, 0, 0, 0);
 }
 
-/* The first writable and executable mapping, in line; false: there is none. lines: how many there are. */
-static inline bool maps_find_wx(char *line, int size, int *lines)
+/* The first writable and executable mapping of a /proc/PID/maps, in line; false: there is none. lines: how many there are. */
+static inline bool maps_find_wx_in(const char *path, char *line, int size, int *lines)
 {
-	FILE *f = fopen("/proc/self/maps", "r");
+	FILE *f = fopen(path, "r");
 	bool found = false;
 
 	for (*lines = 0; f && !found && fgets(line, size, f); ++*lines) {
@@ -32,6 +32,11 @@ static inline bool maps_find_wx(char *line, int size, int *lines)
 	if (f)
 		fclose(f);
 	return found;
+}
+
+static inline bool maps_find_wx(char *line, int size, int *lines)
+{
+	return maps_find_wx_in("/proc/self/maps", line, size, lines);
 }
 
 #endif

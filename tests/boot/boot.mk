@@ -2,8 +2,8 @@
 # `anykvm boot`: its error messages, its guests' ends; the guest's init.
 
 .PHONY: check-boot
-check-boot: $B/anykvm
-	$(Q)ANYKVM=$< tests/run tests/boot/errors.sh tests/boot/ends.sh
+check-boot: $B/anykvm $B/tests/wx/wx
+	$(Q)TEST_UNDER=$B/tests/wx/wx ANYKVM=$< tests/run tests/boot/errors.sh tests/boot/ends.sh
 
 $B/boot/init: tests/boot/init.c
 	$(call say,CC,$<)

@@ -12,7 +12,7 @@ $B/clients/initrd: $B/clients/init $B/boot/init tests/clients/initrd.sh
 	$(Q)cp $B/demo/vmlinuz $B/clients/vmlinuz
 	$(Q)tests/clients/initrd.sh $B/demo $B/clients/init $@
 
-QEMU_NEEDS := $B/anykvm $B/libanykvm-preload.so $B/clients/initrd
+QEMU_NEEDS := $B/anykvm $B/libanykvm-preload.so $B/clients/initrd $B/tests/wx/wx
 .PHONY: check-clients check-qemu check-qemu-smoke check-migrate check-kill check-gdb check-i386
 check-qemu: $(QEMU_NEEDS)
 	$(Q)tests/clients/qemu.sh $B all

@@ -47,7 +47,7 @@ make_disk() {
 start() {
 	local n=$1 fd run=
 	shift
-	[ "$accel" = kvm ] && run=$build/anykvm
+	[ "$accel" = kvm ] && run="$build/tests/wx/wx $build/anykvm"
 	rm -f "$dir/$n".{in,console,monitor}
 	: > "$dir/$n.console"
 	mkfifo "$dir/$n.in"

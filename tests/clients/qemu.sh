@@ -77,7 +77,7 @@ for row in "$@"; do
 		machine "$name-tcg" 400 tcg "$m" "$cpus" "$tcgcpu"
 		good "$name-tcg" "$cpus" && tcg=$cpu
 	fi
-	machine "$name" 400 kvm "$m,kernel-irqchip=$irqchip" "$cpus" "$cpumodel" "$build/anykvm"
+	machine "$name" 400 kvm "$m,kernel-irqchip=$irqchip" "$cpus" "$cpumodel" "$build/tests/wx/wx" "$build/anykvm"
 	if good "$name" "$cpus"; then
 		result=ok
 		passed=$((passed + 1))

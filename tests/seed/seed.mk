@@ -14,8 +14,8 @@ $(SEED_C): $B/%: $B/%.o $B/tests/seed/vmguest.o $B/tests/seed/vmboot.o $B/libany
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka
 
 .PHONY: check-seed seed
-check-seed: $(SEED_T) $(SEED_C)
-	$(Q)tests/seed/complete $^
+check-seed: $(SEED_T) $(SEED_C) $B/tests/wx/wx
+	$(Q)TEST_UNDER=$B/tests/wx/wx tests/seed/complete $(SEED_T) $(SEED_C)
 
 seed: $B/tests/seed/seed_t
 	$(Q)scripts/seed.sh $B
