@@ -31,7 +31,7 @@ static void watch(pid_t pid, int pidfd)
 		}
 }
 
-/* A grandchild, which the program never waits for. */
+/* A grandchild, which the program never waits for; in a session of its own, for it ends a moment later. */
 static void start_watch(void)
 {
 	pid_t pid = getpid(), child;
@@ -43,6 +43,7 @@ static void start_watch(void)
 		exit(1);
 	}
 	if (!child) {
+		setsid();
 		if (!fork())
 			watch(pid, pidfd);
 		_exit(0);
