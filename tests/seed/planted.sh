@@ -64,7 +64,7 @@ plant "an epoch not bumped by INVLPG" src/mmu/tlb.c \
 plant "a fragment that points into kvm_run" src/kvm/run.c \
 	'/^static int complete/,/^}/s/v->pio_data/(u8 *)v->run + (v->run->io.data_offset \& 0xfff)/'
 plant "a fragment whose kind is that of kvm_run" src/kvm/run.c \
-	'/^static int complete/,/^}/s/if (f.is_pio)/if (v->run->exit_reason == KVM_EXIT_IO)/'
+	'/^static int complete/,/^}/s/if (emul_fragment(&v->emul)->is_pio)/if (v->run->exit_reason == KVM_EXIT_IO)/'
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
