@@ -9,6 +9,7 @@
 #include <cpuid.h>
 #include <errno.h>
 #include <linux/kvm_para.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,7 +59,7 @@ static void host_leaf(u32 leaf, u32 subleaf, struct kvm_cpuid_entry2 *e)
 		host_cpuid(leaf, subleaf, e);
 }
 
-u32 host_maxphyaddr(void)
+static u32 find_maxphyaddr(void)
 {
 	struct kvm_cpuid_entry2 e;
 
@@ -158,10 +159,25 @@ static void add_component(struct model *m, unsigned int n, u32 offset)
 	e->ebx = offset;
 }
 
+/* The host runs SSE and AVX; PKRU is the MMU's. */
+static u64 find_xcr0(const bool *ok)
+{
+	u32 leaf1 = bits_of(ok, 1, 0, ECX);
+	struct kvm_cpuid_entry2 host;
+	u64 xcr0 = XF_X87 | XF_SSE;
+
+	if (!(leaf1 & BIT(26)))
+		return XF_X87;
+	host_leaf(0xd, 0, &host);
+	if (leaf1 & BIT(28))
+		xcr0 |= XF_AVX;
+	return (xcr0 & host.eax) | (bits_of(ok, 7, 0, ECX) & BIT(3) ? XF_PKRU : 0);
+}
+
 /* XSAVE, standard format: legacy area and header, AVX's upper halves, PKRU (SDM 1 13.4). */
 static void add_xsave(struct model *m, const bool *ok)
 {
-	u32 xcr0 = supported_xcr0();
+	u32 xcr0 = find_xcr0(ok);
 	struct kvm_cpuid_entry2 *e = add(m, 0xd, 0, true);
 
 	e->eax = xcr0;
@@ -206,38 +222,61 @@ static void add_extended(struct model *m, const bool *ok)
 	e = add(m, 0x80000007, 0, false);
 	e->edx = host_tsc_invariant() ? BIT(8) : 0;
 	e = add(m, 0x80000008, 0, false);
-	e->eax = 48 << 8 | host_maxphyaddr();
+	e->eax = 48 << 8 | find_maxphyaddr();
 	add_features(m, ok, 0x80000021, 0, false);
 }
 
-static void build(struct model *m)
+static struct model model;
+static pthread_once_t model_once = PTHREAD_ONCE_INIT;
+
+static void build(void)
 {
 	bool ok[NR_CPUF];
 
 	find_implemented(ok);
-	m->nr = 0;
-	add_basic(m, ok);
-	add_xsave(m, ok);
-	add_hypervisor(m, ok);
-	add_extended(m, ok);
+	add_basic(&model, ok);
+	add_xsave(&model, ok);
+	add_hypervisor(&model, ok);
+	add_extended(&model, ok);
 }
 
-/* The host runs SSE and AVX; PKRU is the MMU's. */
+/* Asked once: below a hypervisor each CPUID is an exit to it, of microseconds. */
+static const struct model *supported(void)
+{
+	pthread_once(&model_once, build);
+	return &model;
+}
+
+static const struct kvm_cpuid_entry2 *find_in(const struct kvm_cpuid_entry2 *e, u32 n, u32 leaf, u32 subleaf)
+{
+	for (; n; n--, e++)
+		if (e->function == leaf &&
+		    (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || e->index == subleaf))
+			return e;
+	return NULL;
+}
+
+static u32 supported_reg(u32 leaf, u32 subleaf, unsigned int reg)
+{
+	const struct model *m = supported();
+	const struct kvm_cpuid_entry2 *e = find_in(m->e, m->nr, leaf, subleaf);
+
+	return e ? *reg_of((struct kvm_cpuid_entry2 *)e, reg) : 0;
+}
+
+bool supported_cpuid_bit(u32 leaf, u32 subleaf, unsigned int reg, unsigned int bit)
+{
+	return supported_reg(leaf, subleaf, reg) & BIT(bit);
+}
+
 u64 supported_xcr0(void)
 {
-	struct kvm_cpuid_entry2 host;
-	u64 xcr0 = XF_X87 | XF_SSE;
-	bool ok[NR_CPUF];
-	u32 leaf1;
+	return supported_reg(0xd, 0, EAX);
+}
 
-	find_implemented(ok);
-	leaf1 = bits_of(ok, 1, 0, ECX);
-	if (!(leaf1 & BIT(26)))
-		return XF_X87;
-	host_leaf(0xd, 0, &host);
-	if (leaf1 & BIT(28))
-		xcr0 |= XF_AVX;
-	return (xcr0 & host.eax) | (bits_of(ok, 7, 0, ECX) & BIT(3) ? XF_PKRU : 0);
+u32 host_maxphyaddr(void)
+{
+	return supported_reg(0x80000008, 0, EAX) & 0xff;
 }
 
 /* ---- ioctls */
@@ -254,10 +293,9 @@ static long give(struct ioc *c, const struct kvm_cpuid_entry2 *e, u32 n)
 
 long sys_get_supported_cpuid(struct ioc *c)
 {
-	struct model m;
+	const struct model *m = supported();
 
-	build(&m);
-	return give(c, m.e, m.nr);
+	return give(c, m->e, m->nr);
 }
 
 /* What an interpreter could add beyond the host: KVM's own list. */
@@ -272,29 +310,9 @@ long sys_get_emulated_cpuid(struct ioc *c)
 	return give(c, e, ARRAY_SIZE(e));
 }
 
-bool supported_cpuid_bit(u32 leaf, u32 subleaf, unsigned int reg, unsigned int bit)
-{
-	bool ok[NR_CPUF];
-
-	find_implemented(ok);
-	return bits_of(ok, leaf, subleaf, reg) & BIT(bit);
-}
-
-static const struct kvm_cpuid_entry2 *find(const struct vcpu *v, u32 leaf, u32 subleaf)
-{
-	for (u32 i = 0; i < v->nr_cpuid; i++) {
-		const struct kvm_cpuid_entry2 *e = &v->cpuid[i];
-
-		if (e->function == leaf &&
-		    (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || e->index == subleaf))
-			return e;
-	}
-	return NULL;
-}
-
 bool vcpu_cpuid_bit(struct vcpu *v, u32 leaf, u32 subleaf, unsigned int reg, unsigned int bit)
 {
-	const struct kvm_cpuid_entry2 *e = find(v, leaf, subleaf);
+	const struct kvm_cpuid_entry2 *e = find_in(v->cpuid, v->nr_cpuid, leaf, subleaf);
 
 	return e && *reg_of((struct kvm_cpuid_entry2 *)e, reg) & BIT(bit);
 }
