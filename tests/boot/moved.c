@@ -50,6 +50,8 @@ static void take_over(struct machine *m, struct machine *fresh)
 	struct vcpu *v = &m->vcpu[0];
 	struct ram ram = m->ram;
 
+	anykvm_close(v->fd);
+	anykvm_close(m->vm);
 	must(dup2(fresh->vm, m->vm), "dup2");
 	must(dup2(fresh->vcpu[0].fd, v->fd), "dup2");
 	if (anykvm_mmap(v->run, v->run_len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, v->fd,

@@ -3,8 +3,9 @@
 # SIGKILL of QEMU at KILLS (100) random moments, each followed by a start on the same disk image. The
 # guest counts into a file, and says a number after it is on the disk (each eighth: fsync). After each
 # kill: the file system is clean or recovers, the file has no gap and all that the guest said, and no
-# process, no file and no shared memory is left. Every tenth start boots; the others load a guest that
-# has booted and waits for the disk. Usage: kill.sh BUILD-DIR
+# process, no file and no shared memory is left. Every third start boots and is killed anywhere from the
+# firmware to some seconds of counting; the others load a guest that has booted and waits for the disk,
+# which saves time for kills while it is mounted and written. Usage: kill.sh BUILD-DIR
 build=$1 name=kill
 . tests/clients/lib.sh
 scripts/packages.sh qemu-system-x86 e2fsprogs || exit
@@ -17,10 +18,12 @@ mkdir "$TMPDIR"
 
 # A guest before its first look at the disk
 make_state() {
+	local begin=${EPOCHREALTIME/./}
 	make_disk
 	truncate -s $((sector * 512 + 4096)) "$dir/disk.img"
 	start boot "${disk[@]}" "${args[@]}"
 	until_true boot 300 shows boot "CLIENT waits" || return
+	boot_ms=$(((${EPOCHREALTIME/./} - begin) / 1000))
 	say boot "migrate \"exec:cat > $dir/state\""
 	until_true boot 60 answer boot "info migrate" "Migration status: completed" || return
 	say boot quit
@@ -32,13 +35,33 @@ make_state() {
 said() { tr -d '\r' < "$dir/run.console" | awk '/^COUNT [0-9]+$/ {n = $2} END {print n + 0}'; }
 has_said() { [ "$(said)" -ge "$1" ]; }
 
-# In one of four runs some time after the start, else at a number of the guest
+# sleep_below MS: less than that
+sleep_below() {
+	local ms=$((RANDOM * 32768 + RANDOM))
+	ms=$((ms % $1))
+	sleep "$(printf %d.%03d $((ms / 1000)) $((ms % 1000)))"
+}
+
+# Some time after the start, or (three of four that need not boot) at a number of the guest
 moment() {
-	if [ $((RANDOM % 4)) -eq 0 ]; then
-		sleep "$((RANDOM % 2)).$((RANDOM % 10))"
+	if boots; then
+		sleep_below $((boot_ms * 3 / 2))
+	elif [ $((RANDOM % 4)) -eq 0 ]; then
+		sleep_below 2000
 	else
 		until_true run 300 has_said $((last + 1 + RANDOM % 30)) || echo "run $i does not count"
-		sleep "0.0$((RANDOM % 30))"
+		sleep_below 30
+	fi
+}
+
+# How far it had come, as it is known from its console
+count_phase() {
+	if [ "$(said)" -gt 0 ]; then
+		running=$((running + 1))
+	elif boots && ! shows run "CLIENT waits"; then
+		booting=$((booting + 1))
+	else
+		mounting=$((mounting + 1))
 	fi
 }
 
@@ -61,11 +84,12 @@ disk_good() {
 
 make_state
 result $? "no guest that waits ($dir/boot.console)" || finish
-last=0 i=0
+last=0 i=0 booting=0 mounting=0 running=0
+boots() { [ $((i % 3)) -eq 0 ]; }
 while [ $i -lt "${KILLS:-100}" ]; do
 	i=$((i + 1)) what="kill $i (SEED=$SEED)"
 	touch "$dir/started"
-	if [ $((i % 10)) -eq 0 ]; then
+	if boots; then
 		start run "${disk[@]}" "${args[@]}"
 	else
 		start run "${disk[@]}" "${args[@]}" -incoming fd:9 9< "$dir/state"
@@ -73,6 +97,7 @@ while [ $i -lt "${KILLS:-100}" ]; do
 	moment
 	kill -9 "${pid[run]}"
 	wait "${pid[run]}" 2> /dev/null
+	count_phase
 	left=$(left_behind "${pid[run]}")
 	[ -z "$left" ]
 	result $? "$what: left behind: $left"
@@ -80,5 +105,6 @@ while [ $i -lt "${KILLS:-100}" ]; do
 	result $? "$what: the disk, after $(said) ($dir/e2fsck)" || break
 	last=$(awk 'END {print NR}' "$dir/count")
 done
-echo "$i kills, the guest has counted to $last"
+echo "$i kills, $booting in firmware and boot, $mounting before the first number, $running later;" \
+	"the guest has counted to $last"
 finish
