@@ -13,7 +13,7 @@ address() { awk -v s="$1" '$3 == s {print "0x" $1; exit}' "$dir/symbols"; }
 
 # What the kernel says of itself under tcg, as an object file for gdb
 make_symbols() {
-	make_disk
+	make_disk 1000000
 	linux "nokaslr test=symbols"
 	accel=tcg start map -M q35 "${args[@]}" -drive "if=none,id=d,format=raw,file=$dir/disk.img" \
 		-device virtio-blk-pci,drive=d

@@ -19,7 +19,7 @@ mkdir "$TMPDIR"
 # A guest before its first look at the disk
 make_state() {
 	local begin=${EPOCHREALTIME/./}
-	make_disk
+	make_disk 1000000
 	truncate -s $((sector * 512 + 4096)) "$dir/disk.img"
 	start boot "${disk[@]}" "${args[@]}"
 	until_true boot 300 shows boot "CLIENT waits" || return

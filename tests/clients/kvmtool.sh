@@ -11,21 +11,20 @@
 #
 # kvmtool describes its processors by an MP table, which Debian's cloud kernel does not read: it
 # sees one. The generic kernel is downloaded, and unpacked below BUILD.
-dir=$(realpath "$1") || exit 2
+lkvm=$(realpath "$1")/lkvm || exit 2
 shift
 build=${BUILD:-build}
 LAUNCHER=${LAUNCHER-$build/anykvm}
 limit=${LIMIT:-200}
-export LC_ALL=C
-PATH=$PATH:/usr/sbin:/sbin
-[ -x "$dir/lkvm" ] || { echo "no lkvm in $dir: build it there (make)"; exit 2; }
+. tests/clients/disk.sh
+[ -x "$lkvm" ] || { echo "no $lkvm: build it there (make)"; exit 2; }
 scripts/packages.sh e2fsprogs perl-base cpio kmod || exit 2
 make -s "B=$build" "$build/clients/initrd" || exit 2
 [ $# -gt 0 ] || set -- cloud:1:pci cloud:1:pci-legacy generic:2:pci
 passed=0 failed=0
-tmp=$(mktemp -d) || exit 2
+dir=$(mktemp -d) || exit 2
 echo_pid=
-trap 'kill $echo_pid 2> /dev/null; rm -rf "$tmp"' EXIT
+trap 'kill $echo_pid 2> /dev/null; rm -rf "$dir"' EXIT
 
 make_generic() {
 	local d=$build/clients/generic package
@@ -52,50 +51,35 @@ start_echo() {
 				}
 			}
 			close $c;
-		}' > "$tmp/port" &
+		}' > "$dir/port" &
 	echo_pid=$!
-	until [ -s "$tmp/port" ]; do sleep 0.1; kill -0 $echo_pid || exit 2; done
-	read -r port < "$tmp/port"
+	until [ -s "$dir/port" ]; do sleep 0.1; kill -0 $echo_pid || exit 2; done
+	read -r port < "$dir/port"
 }
 
-make_disk() {
-	rm -rf "$tmp/fs" "$tmp/disk.img" "$tmp/out"
-	mkdir "$tmp/fs"
-	head -c 3000000 /dev/urandom > "$tmp/fs/in"
-	mkfs.ext4 -qF -d "$tmp/fs" "$tmp/disk.img" 24M > /dev/null 2>&1
-}
-
-# machine KERNEL CPUS TRANSPORT: its console in $tmp/log, its exit status
+# machine KERNEL CPUS TRANSPORT: its console in $dir/log, its exit status
 machine() {
 	local from=$build/clients
 	[ "$1" = generic ] && from=$from/generic
-	timeout -k 5 "$limit" ${LAUNCHER:+"$LAUNCHER"} "$dir/lkvm" run --name "anykvm-$$" \
+	timeout -k 5 "$limit" ${LAUNCHER:+"$LAUNCHER"} "$lkvm" run --name "anykvm-$$" \
 		-k "$from/vmlinuz" -i "$from/initrd" -m 256 -c "$2" --console serial \
-		--virtio-transport "$3" -d "$tmp/disk.img" -n mode=user \
+		--virtio-transport "$3" -d "$dir/disk.img" -n mode=user \
 		-p "console=ttyS0 end=reset self=192.168.33.15 echo=192.168.33.1:$port $APPEND" \
-		< /dev/null > "$tmp/console" 2>&1
+		< /dev/null > "$dir/console" 2>&1
 	local status=$?
-	tr -d '\r' < "$tmp/console" > "$tmp/log"
+	tr -d '\r' < "$dir/console" > "$dir/log"
 	return $status
-}
-
-# good CPUS: did the guest do everything?
-good() {
-	grep -q "CLIENT init, $1 processors" "$tmp/log" && grep -q "CLIENT disk ok, 3000000" "$tmp/log" &&
-		grep -q "CLIENT net ok, 1048576" "$tmp/log" && grep -q "CLIENT done" "$tmp/log" &&
-		debugfs -R "dump /out $tmp/out" "$tmp/disk.img" > /dev/null 2>&1 &&
-		cmp -s "$tmp/out" "$tmp/fs/in" && e2fsck -fn "$tmp/disk.img" > /dev/null 2>&1
 }
 
 start_echo
 for row in "$@"; do
 	IFS=: read -r kernel cpus transport <<< "$row"
 	[ "$kernel" = generic ] && make_generic
-	make_disk
+	make_disk 3000000
 	start=$SECONDS
 	machine "$kernel" "$cpus" "$transport"
 	status=$?
-	if [ $status -eq 0 ] && good "$cpus"; then
+	if [ $status -eq 0 ] && guest_good "$dir/log" "$cpus"; then
 		result=ok
 		passed=$((passed + 1))
 	else
@@ -103,7 +87,7 @@ for row in "$@"; do
 		failed=$((failed + 1))
 	fi
 	printf '%-22s %-8s %4s s\n' "$row" "$result" $((SECONDS - start))
-	[ "$result" = ok ] || tail -n 25 "$tmp/log"
+	[ "$result" = ok ] || tail -n 25 "$dir/log"
 done
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]

@@ -2,8 +2,7 @@
 # For the tests of QEMU whose guest is watched while it runs (bash) to source, with build=BUILD-DIR and
 # name=TEST set. Each QEMU has its console in $dir/NAME.console, its monitor's answers in
 # $dir/NAME.monitor; its process is ${pid[NAME]}. ACCEL=tcg: QEMU's own processor, without the launcher.
-export LC_ALL=C
-PATH=$PATH:/usr/sbin:/sbin
+. tests/clients/disk.sh
 dir=$build/$name
 accel=${ACCEL:-kvm}
 declare -A pid monitor
@@ -33,14 +32,6 @@ finish() {
 	echo "$passed passed, $failed failed"
 	[ $failed -eq 0 ]
 	exit
-}
-
-# The disk of a guest: a file system with a file /in, which nobody writes
-make_disk() {
-	rm -rf "$dir/fs" "$dir/disk.img"
-	mkdir -p "$dir/fs"
-	head -c 1000000 /dev/urandom > "$dir/fs/in"
-	mkfs.ext4 -qF -d "$dir/fs" "$dir/disk.img" 24M > /dev/null 2>&1
 }
 
 # start NAME ARGS...: QEMU in the background

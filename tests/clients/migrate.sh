@@ -79,7 +79,7 @@ disk_good() {
 # life HOW ROW: one guest from its boot over all hops to its end
 life() {
 	local how=$1 what="$1 $2 (SEED=$SEED)" format=raw k=0 at=1
-	make_disk
+	make_disk 1000000
 	if [ "$how" = save ]; then
 		format=qcow2
 		qemu-img convert -O qcow2 "$dir/disk.img" "$dir/q" && mv "$dir/q" "$dir/disk.img"

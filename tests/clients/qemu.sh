@@ -9,7 +9,7 @@ build=$1
 shift
 dir=$build/clients/$$
 passed=0 failed=0
-export LC_ALL=C
+. tests/clients/disk.sh
 if ! command -v qemu-system-x86_64 > /dev/null; then
 	echo "SKIPPED: no qemu-system-x86_64 here (Debian package qemu-system-x86)"
 	exit 0
@@ -18,17 +18,9 @@ all="microvm:on:1:host microvm:split:1:qemu64 microvm:off:1:qemu64 microvm:on:4:
 	pc:on:1:qemu64 pc:split:1:host pc:off:1:max pc:on:4:host pc:split:4:qemu64
 	q35:on:1:max q35:split:1:qemu64 q35:off:1:host q35:on:4:qemu64 q35:split:4:max"
 [ "$1" = all ] && set -- $all
-PATH=$PATH:/usr/sbin:/sbin
 mkdir -p "$dir"
 cp "$build/clients/vmlinuz" "$build/clients/initrd" "$dir/"
 trap 'rm -rf "$dir"' EXIT
-
-make_disk() {
-	rm -rf "$dir/fs" "$dir/disk.img"
-	mkdir -p "$dir/fs"
-	head -c 3000000 /dev/urandom > "$dir/fs/in"
-	mkfs.ext4 -qF -d "$dir/fs" "$dir/disk.img" 24M > /dev/null 2>&1
-}
 
 # run NAME SECONDS COMMAND...: CPU seconds of the command in $cpu
 run() {
@@ -41,10 +33,7 @@ run() {
 # good NAME CPUS: did the guest of this run do everything?
 good() {
 	tr -d '\r' < "$dir/$1.log" > "$dir/$1.txt"
-	grep -q "CLIENT init, $2 processors" "$dir/$1.txt" && grep -q "CLIENT disk ok, 3000000" "$dir/$1.txt" &&
-		grep -q "CLIENT net ok, 1048576" "$dir/$1.txt" && grep -q "CLIENT done" "$dir/$1.txt" &&
-		debugfs -R "dump /out $dir/out" "$dir/disk.img" > /dev/null 2>&1 &&
-		cmp -s "$dir/out" "$dir/fs/in" && e2fsck -fn "$dir/disk.img" > /dev/null 2>&1
+	guest_good "$dir/$1.txt" "$2"
 }
 
 # machine NAME SECONDS ACCEL MACHINE CPUS CPU PREFIX...
@@ -56,7 +45,7 @@ machine() {
 	# Its second IOAPIC is always in user space, which hears of the LAPIC's EOIs only with a split
 	# irqchip, QEMU's default for this machine (api.rst, KVM_EXIT_IOAPIC_EOI).
 	case $m in microvm*=on) m=$m,ioapic2=off ;; esac
-	make_disk
+	make_disk 3000000
 	run "$run" "$limit" "$@" qemu-system-x86_64 -accel "$accel" -M "$m" -smp "$cpus" -cpu "$cpumodel" \
 		-m 256 -nodefaults -display none -no-reboot -serial stdio \
 		-kernel "$dir/vmlinuz" -initrd "$dir/initrd" -append "console=ttyS0 panic=-1 $append" \
