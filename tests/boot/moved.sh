@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 # A boot of Debian's kernel in the middle of which the guest moves to fresh VMs (moved.c; SEED=N: the
 # same pauses between moves) prints what one without a move prints: time is counted in instructions.
-# Left out is what shows the date, which is the host's, or microseconds: kvmclock is rounded anew in
-# each VM. With the LAPIC in both its modes. Usage: moved.sh BUILD-DIR
+# Left out is what shows the date, which is the host's, or nanoseconds: kvmclock is rounded anew in each
+# VM, and a REP that is moved in its middle counts as two instructions. With the LAPIC in both its modes.
+# Usage: moved.sh BUILD-DIR
 build=$1
 dir=$build/boot
 export ANYKVM_CLOCK=instructions MOVES="${MOVES:-10}" SEED="${SEED:-$(date +%s)}"
@@ -16,7 +17,7 @@ boot() {
 	"$@" --kernel "$build/demo/vmlinuz" --initrd "$build/demo/initrd" --memory 256M \
 		--append "console=ttyS0 $append" < /dev/null > "$dir/$name.log" 2> "$dir/$name.err" || return
 	sed -e 's/^\[ *[0-9.]*\] //' -e '/^audit: type=2000/d' -e '/setting system clock/d' \
-		-e '/^sched_clock: Marking/d' "$dir/$name.log" > "$dir/$name.console"
+		-e '/^sched_clock: Marking/d' -e '/using sched offset/d' "$dir/$name.log" > "$dir/$name.console"
 }
 
 for append in x2apic nox2apic; do
