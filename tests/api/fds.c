@@ -5,8 +5,8 @@
  * a VM must end with its last descriptor whoever used it last. --device: a host's KVM.
  */
 #include "api.h"
+#include "process.h"
 
-#include <dirent.h>
 #include <pthread.h>
 #include <sched.h>
 
@@ -124,22 +124,10 @@ static void *other_thread(void *arg)
 	return (void *)ok;
 }
 
-static int open_files(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	int n = 0;
-
-	while (d && readdir(d))
-		n++;
-	if (d)
-		closedir(d);
-	return n;
-}
-
 /* A thread that will never come back must not keep the VM alive. */
 static void test_other_thread(void)
 {
-	int before = open_files();
+	int before = entries("/proc/self/fd");
 	struct other o = {.m = machine_open(0x13)};
 	pthread_t t;
 	void *ok;
@@ -148,7 +136,7 @@ static void test_other_thread(void)
 	while (__atomic_load_n(&o.step, __ATOMIC_SEQ_CST) != 1)
 		sched_yield();
 	machine_close(&o.m);
-	CHECK_EQ("other thread: VM is gone", open_files(), before);
+	CHECK_EQ("other thread: VM is gone", entries("/proc/self/fd"), before);
 	__atomic_store_n(&o.step, 2, __ATOMIC_SEQ_CST);
 	pthread_join(t, &ok);
 	CHECK_EQ("other thread: ran", (intptr_t)ok, true);
@@ -157,7 +145,7 @@ static void test_other_thread(void)
 /* The last thread that used it has ended before the descriptors are closed. */
 static void test_thread_ended(void)
 {
-	int before = open_files();
+	int before = entries("/proc/self/fd");
 	struct other o = {.m = machine_open(0x13), .step = 0};
 	pthread_t t;
 
@@ -168,7 +156,7 @@ static void test_thread_ended(void)
 	pthread_join(t, NULL);
 	CHECK_EQ("thread ended: runs", ran(o.m.vcpu, &o.m, 0x13), true);
 	machine_close(&o.m);
-	CHECK_EQ("thread ended: VM is gone", open_files(), before);
+	CHECK_EQ("thread ended: VM is gone", entries("/proc/self/fd"), before);
 }
 
 /* One thread runs, another closes and opens: run by whoever has the number, or EBADF. */
@@ -183,7 +171,7 @@ static void *churn(void *arg)
 
 static void test_race(void)
 {
-	int before = open_files();
+	int before = entries("/proc/self/fd");
 	struct other o = {.m = machine_open(0x14)};
 	struct machine next;
 	pthread_t t;
@@ -206,7 +194,7 @@ static void test_race(void)
 	api->munmap(o.m.run, 12288);
 	api->close(o.m.vcpu);
 	api->close(o.m.vm);
-	CHECK_EQ("race: all VMs are gone", open_files(), before);
+	CHECK_EQ("race: all VMs are gone", entries("/proc/self/fd"), before);
 }
 
 int main(int argc, char **argv)

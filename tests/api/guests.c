@@ -4,8 +4,8 @@
  * memslots that change under a running guest, lifetimes. --device runs them on a host's KVM.
  */
 #include "machine.h"
+#include "process.h"
 
-#include <dirent.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
@@ -302,21 +302,9 @@ static void test_unmapped_while_running(void)
 	munmap(m.ram, RAM);
 }
 
-static int count_entries(const char *dir)
-{
-	DIR *d = opendir(dir);
-	int n = 0;
-
-	while (d && readdir(d))
-		n++;
-	if (d)
-		closedir(d);
-	return n;
-}
-
 static void test_many(void)
 {
-	int fds = count_entries("/proc/self/fd"), tasks = count_entries("/proc/self/task");
+	int fds = entries("/proc/self/fd"), tasks = entries("/proc/self/task");
 	struct machine m[16];
 
 	for (int round = 0; round < 4; round++) {
@@ -329,8 +317,8 @@ static void test_many(void)
 		for (int i = 0; i < 16; i++)
 			machine_close(&m[i]);
 	}
-	CHECK_EQ("many: descriptors left", count_entries("/proc/self/fd"), fds);
-	CHECK_EQ("many: threads left", count_entries("/proc/self/task"), tasks);
+	CHECK_EQ("many: descriptors left", entries("/proc/self/fd"), fds);
+	CHECK_EQ("many: threads left", entries("/proc/self/task"), tasks);
 }
 
 /* A duplicate keeps the object; so does a mapping. */
@@ -338,7 +326,7 @@ static void test_lifetime(void)
 {
 	struct machine m;
 	struct kvm_regs r;
-	int copy, fds = count_entries("/proc/self/fd");
+	int copy, fds = entries("/proc/self/fd");
 
 	machine_open(&m, GUEST(HLT, HLT, HLT));
 	copy = fcntl(m.vcpu, F_DUPFD_CLOEXEC, 0);
@@ -352,7 +340,7 @@ static void test_lifetime(void)
 	CHECK_EQ("lifetime: mapping", m.run->exit_reason, KVM_EXIT_HLT);
 	api->munmap(m.run, 12288);
 	munmap(m.ram, RAM);
-	CHECK_EQ("lifetime: descriptors left", count_entries("/proc/self/fd"), fds);
+	CHECK_EQ("lifetime: descriptors left", entries("/proc/self/fd"), fds);
 }
 
 static void test_sync_regs(void)

@@ -5,8 +5,8 @@
  * descriptors, mappings, threads, memory. --device: a host's KVM.
  */
 #include "machine.h"
+#include "process.h"
 
-#include <dirent.h>
 #include <pthread.h>
 
 #define NR_VMS	  10
@@ -68,17 +68,6 @@ static void ten_at_once(void)
 struct usage {
 	long fds, maps, threads, rss_kb;
 };
-
-static long entries(const char *path)
-{
-	DIR *d = opendir(path);
-	long n = 0;
-
-	while (d && readdir(d))
-		n++;
-	closedir(d);
-	return n;
-}
 
 static struct usage usage(void)
 {

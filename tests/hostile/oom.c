@@ -6,7 +6,8 @@
  */
 #include "modes.h"
 
-#include <dirent.h>
+#include "../api/process.h"
+
 #include <stdarg.h>
 #include <sys/eventfd.h>
 
@@ -156,17 +157,6 @@ static bool live(int fd)
 	return ok;
 }
 
-static int descriptors(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	int n = 0;
-
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
-}
-
 static void h38_every_allocation_fails(void)
 {
 	int fd = eventfd(0, EFD_NONBLOCK), before, total, worked = 0;
@@ -175,7 +165,7 @@ static void h38_every_allocation_fails(void)
 	/* addps xmm0,xmm1; movups [0x600],xmm0; mov [0x9000],al; out 0x30,al; out 0x10,al */
 	memcpy(ram + CODE, "\x90\xa2\x00\x90\xe6\x30\x8b\x0e\x00\x06\x0f\xaf\xc1\xa3\x00\x90\xe6\x10", 18);
 	CHECK_EQ("nothing fails", live(fd), 1);
-	before = descriptors();
+	before = entries("/proc/self/fd");
 	calls = 0;
 	CHECK_EQ("nothing fails", live(fd), 1);
 	total = calls;
@@ -184,7 +174,7 @@ static void h38_every_allocation_fails(void)
 		__atomic_store_n(&left, n, __ATOMIC_RELAXED);
 		worked += live(fd);
 		__atomic_store_n(&left, -1, __ATOMIC_RELAXED);
-		check(descriptors() == before, failing, descriptors(), before);
+		check(entries("/proc/self/fd") == before, failing, entries("/proc/self/fd"), before);
 	}
 	printf("h38: %d allocations, %d could be done without\n", total, worked - 2);
 	CHECK_EQ("several failed", total > 20, 1);

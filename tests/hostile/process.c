@@ -2,26 +2,11 @@
 /* Items 36 and 39 to 43: memory slots under a guest, limits, the process around us, interrupts. */
 #include "modes.h"
 
-#include <dirent.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
+#include "../api/process.h"
+
 #include <malloc.h>
-#include <stddef.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
-
-static int entries(const char *dir)
-{
-	DIR *d = opendir(dir);
-	int n = 0;
-
-	while (d && readdir(d))
-		n++;
-	if (d)
-		closedir(d);
-	return n;
-}
 
 /* ---- 36: memory slots under a running guest */
 
@@ -201,28 +186,6 @@ static void check_fpu(struct machine *m)
 	asm volatile("ldmxcsr %0; fninit" : : "m"(mxcsr));
 }
 
-/* A program that forbids itself everything but what a VMM's loop needs (solo5's list). */
-static void seccomp_on(void)
-{
-	static const int allowed[] = {
-		SYS_ioctl, SYS_read, SYS_write, SYS_pread64, SYS_pwrite64, SYS_epoll_pwait,
-		SYS_timerfd_settime, SYS_clock_gettime, SYS_exit_group, SYS_rt_sigreturn, SYS_futex,
-		SYS_mmap, SYS_mprotect, SYS_munmap, SYS_madvise, SYS_rt_sigprocmask, SYS_exit,
-		SYS_close,
-	};
-	struct sock_filter f[COUNT(allowed) + 3];
-	struct sock_fprog p = {COUNT(f), f};
-	size_t n = COUNT(allowed);
-
-	f[0] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
-	for (size_t k = 0; k < n; k++)
-		f[1 + k] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, allowed[k], n - k, 0);
-	f[n + 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
-	f[n + 2] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-	must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
-	must(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &p), "seccomp");
-}
-
 static void h41_hosts_own_state(void)
 {
 	struct sigaction sa = {.sa_sigaction = on_segv, .sa_flags = SA_SIGINFO};
@@ -245,7 +208,7 @@ static void h41_hosts_own_state(void)
 		/* l: out 0x10,al; mov [0x9000],al; mov al,[0x9000]; jmp l */
 		passed = failed = 0;
 		machine_open(&m, GUEST(0xe6, 0x10, 0xa2, 0, 0x90, 0xa0, 0, 0x90, 0xeb, 0xf6));
-		seccomp_on();
+		must(confine(), "seccomp");
 		for (int k = 0; k < 3000; k++)
 			check(!api->ioctl(m.vcpu, KVM_RUN, 0), "KVM_RUN", -1, 0);
 		syscall(SYS_exit_group, failed != 0);

@@ -5,35 +5,9 @@
  */
 #include "guest.h"
 
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-
-#define COUNT(a) (sizeof(a) / sizeof(*(a)))
+#include "../api/process.h"
 
 GUEST(loop, "1: out %al, $0x80; mov (%rbx), %rax; mov 0x200000, %eax; jmp 1b")
-
-static void confine(void)
-{
-	static const int allowed[] = {
-		SYS_ioctl, SYS_read, SYS_write, SYS_pread64, SYS_pwrite64, SYS_epoll_pwait,
-		SYS_timerfd_settime, SYS_clock_gettime, SYS_exit_group, SYS_rt_sigreturn, SYS_futex,
-		SYS_mmap, SYS_mprotect, SYS_munmap, SYS_madvise, SYS_rt_sigprocmask, SYS_exit, SYS_close,
-	};
-	const size_t n = COUNT(allowed);
-	struct sock_filter f[COUNT(allowed) + 3];
-	struct sock_fprog p = {COUNT(f), f};
-
-	f[0] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
-	for (size_t k = 0; k < n; k++)
-		f[1 + k] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, allowed[k], n - k, 0);
-	f[n + 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
-	f[n + 2] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-	must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
-	must(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &p), "seccomp");
-}
 
 static bool exits(struct vm *m, unsigned int reason)
 {
@@ -48,7 +22,7 @@ static int confined(void)
 
 	vm_open(&m, loop_code, loop_end - loop_code);
 	((uint64_t *)(m.ram + PML4 + 0x2000))[1] = 0x200083; /* no RAM behind it: MMIO */
-	confine();
+	must(confine(), "seccomp");
 	for (int k = 0; k < 5000; k++)
 		if (!exits(&m, KVM_EXIT_IO) || !exits(&m, KVM_EXIT_MMIO))
 			return 2;
