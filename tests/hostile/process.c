@@ -17,21 +17,21 @@ static void slot_of(struct machine *m, uint32_t id, uint64_t gpa, uint64_t size,
 	CHECK_EQ("slot", iop(m->vm, KVM_SET_USER_MEMORY_REGION, &r), 0);
 }
 
-static volatile int stop;
+static int stop;  /* atomic */
+static long runs; /* atomic: how often KVM_RUN returned, or its error */
 
-static void *run_until_stopped(void *arg)
+static void *run_until_stopped(void *m)
 {
-	struct machine *m = arg;
-	long runs = 0;
-
 	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
 		int r = vcpu_run(m);
 
-		if (r && r != -EINTR)
-			return (void *)(long)r;
-		runs++;
+		if (r && r != -EINTR) {
+			__atomic_store_n(&runs, r, __ATOMIC_RELAXED);
+			break;
+		}
+		__atomic_fetch_add(&runs, 1, __ATOMIC_RELAXED);
 	}
-	return (void *)runs;
+	return NULL;
 }
 
 static void h36_slots_under_a_guest(void)
@@ -39,13 +39,12 @@ static void h36_slots_under_a_guest(void)
 	uint8_t *page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct machine m;
 	pthread_t t;
-	void *runs;
 
 	/* l: mov [0x9000],ax; mov bx,[0x9100]; jmp l: RAM or MMIO, as the moment will have it */
 	machine_open(&m, GUEST(0xa3, 0x00, 0x90, 0x8b, 0x1e, 0x00, 0x91, 0xeb, 0xf7));
 	slot_of(&m, 1, 0x9000, 4096, page);
 	pthread_create(&t, NULL, run_until_stopped, &m);
-	for (int k = 0; k < many(3000, 200); k++) {
+	for (int k = 0; k < many(3000, 200) || !__atomic_load_n(&runs, __ATOMIC_RELAXED); k++) {
 		slot_of(&m, 1, 0x20000, 4096, page);
 		slot_of(&m, 1, 0x9000, 4096, page);
 		slot_of(&m, 1, 0, 0, NULL);
@@ -57,8 +56,8 @@ static void h36_slots_under_a_guest(void)
 	}
 	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
 	slot_of(&m, 1, 0, 0, NULL);
-	pthread_join(t, &runs);
-	CHECK_EQ("KVM_RUN", (long)runs > 0, 1);
+	pthread_join(t, NULL);
+	CHECK_EQ("KVM_RUN", runs > 0, 1);
 	machine_close(&m);
 	munmap(page, 8192);
 }
