@@ -8,7 +8,7 @@ build=$1
 dir=$build/debian
 accel=${ACCEL:-kvm}
 run=
-[ "$accel" = kvm ] && run=$build/anykvm
+[ "$accel" = kvm ] && run="$build/tests/wx/wx $build/anykvm"
 scripts/packages.sh debootstrap e2fsprogs qemu-system-x86
 
 # The system's root directory, and from it a disk

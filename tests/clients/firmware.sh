@@ -25,7 +25,7 @@ monitor() {
 	rm -f "$dir/$name.in"
 	mkfifo "$dir/$name.in"
 	exec 3<> "$dir/$name.in"
-	"$build/anykvm" qemu-system-x86_64 -accel kvm -nic none -no-reboot -display none "$@" \
+	"$build/tests/wx/wx" "$build/anykvm" qemu-system-x86_64 -accel kvm -nic none -no-reboot -display none "$@" \
 		-monitor stdio < "$dir/$name.in" > "$dir/$name.monitor" 2>&1 &
 	qemu=$!
 }
