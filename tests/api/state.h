@@ -123,8 +123,6 @@ static inline void state_forget_time(struct state *s)
 				s->msrs.e[i].data = 0;
 	s->events.flags = 0;
 	memset(&s->clock, 0, sizeof(s->clock));
-	for (int i = 0; i < 3; i++)
-		s->pit.channels[i].count_load_time = 0;
 }
 
 static inline void state_same(const char *what, const void *a, const void *b, size_t n)
@@ -157,8 +155,13 @@ static inline void state_restore(int vm, int vcpu, enum kind kind, struct state 
 	state_set(vm, vcpu, kind, s);
 	state_save(vm, vcpu, kind, &now);
 	state_compare(s, &now);
-	if (kind == ON)
-		SET(vm, PIT2, &pit);
+	if (kind != ON)
+		return;
+	SET(vm, PIT2, &pit);
+	GET(vm, PIT2, &now.pit);
+	for (int i = 0; i < 3; i++)
+		now.pit.channels[i].count_load_time = pit.channels[i].count_load_time; /* now */
+	state_same("pit", &pit, &now.pit, sizeof(pit));
 }
 
 #endif

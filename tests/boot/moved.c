@@ -12,7 +12,7 @@
 #include <stdarg.h>
 #include <sys/time.h>
 
-#define MAX_PAUSE_US 600000 /* of processor time between two moves */
+#define BOOT_US 3000000 /* of processor time, that the moves are spread over */
 
 static struct kvm_api moving; /* the library's, but for KVM_RUN */
 static struct machine *machine;
@@ -21,11 +21,13 @@ static atomic_bool due;
 
 static void next_moment(void)
 {
-	struct itimerval t = {.it_value.tv_usec = 1 + rand() % MAX_PAUSE_US};
+	long us;
 
 	due = false;
-	if (moved < moves)
-		setitimer(ITIMER_PROF, &t, NULL);
+	if (moved >= moves)
+		return;
+	us = 1 + rand() % (BOOT_US * 2 / moves);
+	setitimer(ITIMER_PROF, &(struct itimerval){.it_value = {us / 1000000, us % 1000000}}, NULL);
 }
 
 static void on_moment(int sig)
