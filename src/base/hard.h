@@ -34,6 +34,7 @@ enum {
 	OPT_BLOCKS = !HARD, /* decoded code is kept, and a block has more than one instruction */
 	OPT_TAKE_OVER = !HARD, /* the emulator goes on where the processor found no RAM */
 	OPT_UOPS = !HARD,   /* fast handlers and thunks in blocks, beside cpu_exec */
+	OPT_TRANSLATE = !HARD && TAIL_CALLS, /* host code for runs of instructions */
 	OPT_CHAIN = !HARD && TAIL_CALLS, /* a block leads into the next without the loop */
 };
 

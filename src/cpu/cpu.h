@@ -265,6 +265,7 @@ struct cpu {
 	struct mmu mmu;
 	struct native *native;	/* thunk cache, cpu/native.h; allocated at the first run */
 	struct tb_cache *tbs;	/* translation blocks, cpu/tb.h; likewise */
+	struct translator *translator; /* cpu/tb.h; NULL: the interpreter alone. Owned */
 	struct cpu_exit *exit;	/* cpu_run's out parameter, valid while it runs */
 	u32 slots_generation;	/* of the snapshot that the blocks were built from */
 	bool completing;	/* emul_complete is at work: no fetch, no decoding (law 4) */

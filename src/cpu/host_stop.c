@@ -32,9 +32,7 @@ static bool in_code(u64 rip, u64 fn, u64 max)
 
 static bool in_thunks(const struct cpu *cpu, u64 rip)
 {
-	const struct native *n = cpu->native;
-
-	return n && n->rx && rip - (u64)n->rx < n->used;
+	return cpu->native && code_memory_has(&cpu->native->code, rip);
 }
 
 /* Keep the candidate whose thunk starts nearest below the place. */
@@ -61,6 +59,14 @@ static const struct uop *thunk_caller(const struct cpu *cpu, const struct host_r
 	return u;
 }
 
+/* The interpreter's, also if the translator has put its own code there. */
+static u64 handler_of(const struct uop *u)
+{
+	const struct tb *tb = container_of(u - u->k, struct tb, uop[0]);
+
+	return (u64)(tb->fn ? tb->fn[u->k] : u->fn);
+}
+
 static const struct uop *handlers_uop(const struct cpu *cpu, const struct host_regs *r)
 {
 	const struct uop *best = NULL;
@@ -68,9 +74,9 @@ static const struct uop *handlers_uop(const struct cpu *cpu, const struct host_r
 	for (unsigned int i = 0; i < ARRAY_SIZE(r->gpr); i++) {
 		const struct uop *u = (const struct uop *)r->gpr[i];
 
-		if (!is_uop(cpu, r->gpr[i]) || !in_code(r->rip, (u64)u->fn, HANDLER_MAX))
+		if (!is_uop(cpu, r->gpr[i]) || !in_code(r->rip, handler_of(u), HANDLER_MAX))
 			continue;
-		if (!best || r->rip - (u64)u->fn < r->rip - (u64)best->fn)
+		if (!best || r->rip - handler_of(u) < r->rip - handler_of(best))
 			best = u;
 	}
 	return best;
@@ -166,6 +172,10 @@ static bool find_place(struct cpu *cpu, const struct host_regs *r)
 	if (in_thunks(cpu, r->rip)) {
 		u = thunk_caller(cpu, r);
 		return u && set_place(cpu, u, cpu->fl);
+	}
+	if (cpu->translator && code_memory_has(&cpu->translator->code, r->rip)) {
+		u = (const struct uop *)r->gpr[GPR_RSI];
+		return is_uop(cpu, (u64)u) && set_place(cpu, u, r->gpr[GPR_RDX]);
 	}
 	u = handlers_uop(cpu, r);
 	if (u && before_commit(cpu, u, r))

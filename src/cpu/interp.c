@@ -147,6 +147,19 @@ static void fill_link(struct cpu *cpu, struct tb *tb, u64 old_salt)
 	c->link = NULL;
 }
 
+/*
+ * Calls the first handler. Translated code uses all registers as it likes, and no handler has
+ * anything of its own in those that it saves: here they come back.
+ */
+__attribute__((naked)) static u64 enter_thread(
+	__attribute__((unused)) struct cpu *cpu, __attribute__((unused)) const struct uop *u,
+	__attribute__((unused)) u64 fl, __attribute__((unused)) uop_fn *fn)
+{
+	asm("push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15; sub $8, %rsp\n\t"
+	    "call *%rcx\n\t"
+	    "add $8, %rsp; pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx; ret");
+}
+
 static enum stop run_block(struct cpu *cpu)
 {
 	struct tb_cache *c = cpu->tbs;
@@ -164,7 +177,9 @@ static enum stop run_block(struct cpu *cpu)
 	}
 	fill_link(cpu, tb, old_salt);
 	c->in_thread = true;
-	stop = enter_tb(cpu, tb, cpu->rip, cpu->fl);
+	cpu->regs[GPR_RIP] = cpu->rip;
+	cpu->insns += tb->n;
+	stop = enter_thread(cpu, tb->uop, cpu->fl, tb->uop[0].fn);
 	c->in_thread = false;
 	return stop;
 }

@@ -11,6 +11,7 @@
 #ifndef ANYKVM_NATIVE_H
 #define ANYKVM_NATIVE_H
 
+#include "cpu/code_memory.h"
 #include "cpu/cpu.h"
 
 /* mem: host address of the memory operand's bytes, NULL if the instruction has none. */
@@ -19,8 +20,7 @@ typedef void native_fn(struct cpu *cpu, void *mem);
 struct native {
 	u32 generation;	  /* grows when all thunks are thrown away: cached pointers are stale then */
 	u32 nr, nr_flushes;
-	u32 used;	  /* bytes of code */
-	u8 *rw, *rx;	  /* two views of the same memory; NULL: none can be had */
+	struct code_memory code;
 	struct native_slot *slots;
 };
 

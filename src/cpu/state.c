@@ -248,11 +248,10 @@ int cpu_init(struct cpu *cpu, struct mem *mem, const struct cpu_ops *ops, void *
 void cpu_free(struct cpu *cpu)
 {
 	tb_cache_destroy(cpu);
+	if (cpu->translator)
+		cpu->translator->destroy(cpu->translator);
+	cpu->translator = NULL;
 	native_destroy(cpu->native);
-	cpu->native = NULL;
-	tb_cache_destroy(cpu);
-	if (cpu->native)
-		native_destroy(cpu->native);
 	cpu->native = NULL;
 	mmu_free(&cpu->mmu);
 }

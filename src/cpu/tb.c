@@ -16,7 +16,7 @@
 #define ARENA_SIZE (96ul << 20)
 #define MAX_INSN   15 /* bytes: SDM 2A 2.3.11 */
 #define TB_MAX_SIZE \
-	(sizeof(struct tb) + (TB_MAX_INSNS + 1) * (sizeof(struct uop) + sizeof(struct insn)) + 64 * 8)
+	(sizeof(struct tb) + (TB_MAX_INSNS + 1) * (sizeof(struct uop) + sizeof(struct insn) + 8) + 64 * 8)
 
 static void *map_zero(size_t size)
 {
@@ -69,6 +69,8 @@ void tb_flush_all(struct cpu *cpu)
 	if (c->nr_code_words) /* pages that were not touched stay so */
 		madvise(c->code_pages, c->nr_code_words * 8, MADV_DONTNEED);
 	c->used = 0;
+	if (cpu->translator)
+		cpu->translator->flush(cpu->translator);
 	c->cur = NULL;
 	c->link = NULL;
 }
@@ -247,8 +249,9 @@ enum stop tb_fetch_one(struct cpu *cpu, struct insn *out)
 
 /* ---- build ---- */
 
-static void *arena_take(struct tb_cache *c, size_t size)
+void *tb_alloc(struct cpu *cpu, size_t size)
 {
+	struct tb_cache *c = cpu->tbs;
 	void *p = c->arena + c->used;
 
 	c->used += ALIGN_UP(size, 32);
@@ -326,9 +329,8 @@ static void copy_bytes(struct tb *tb, const struct fetch *f, const u8 *bytes, u6
 static struct tb *make_tb(struct cpu *cpu, const struct fetch *f, const struct build *b,
 	const struct fetch *second, u32 bits)
 {
-	struct tb_cache *c = cpu->tbs;
-	struct tb *tb = arena_take(c, sizeof(*tb) + (b->n + 1) * sizeof(struct uop));
-	struct insn *insns = arena_take(c, b->n * sizeof(*insns));
+	struct tb *tb = tb_alloc(cpu, sizeof(*tb) + (b->n + 1) * sizeof(struct uop));
+	struct insn *insns = tb_alloc(cpu, b->n * sizeof(*insns));
 
 	tb->gpa = f->gpa;
 	tb->mode_bits = bits;
@@ -343,12 +345,15 @@ static struct tb *make_tb(struct cpu *cpu, const struct fetch *f, const struct b
 	}
 	tb->insn = insns;
 	memcpy(insns, b->insn, b->n * sizeof(*insns));
-	copy_bytes(tb, f, b->bytes, arena_take(c, 8 * (b->len / 8 + 1)));
+	copy_bytes(tb, f, b->bytes, tb_alloc(cpu, 8 * (b->len / 8 + 1)));
 	for (unsigned int k = 0; k < b->n; k++) {
 		tb->uop[k] = (struct uop){.off = b->off[k], .k = k};
 		uop_select(cpu, &tb->uop[k], &insns[k], bits);
 	}
 	tb->uop[b->n] = (struct uop){.fn = uop_end, .imm = b->n == 1 ? b->insn[0].len : b->len};
+	tb->fn = NULL;
+	if (OPT_TRANSLATE && cpu->translator && bits == MODE_64)
+		cpu->translator->block(cpu->translator, cpu, tb);
 	return tb;
 }
 
@@ -380,7 +385,7 @@ static enum stop build(struct cpu *cpu, const struct fetch *f, u32 bits, struct 
 	struct build b;
 
 	TRY(decode_block(cpu, f, &b, &second));
-	if (c->used + TB_MAX_SIZE > ARENA_SIZE)
+	if (c->used + TB_MAX_SIZE > ARENA_SIZE || (cpu->translator && cpu->translator->full))
 		tb_flush_all(cpu);
 	*out = make_current(cpu, f, &b, &second, bits);
 	if (!watch_page(cpu, f->gpa) || (second.hva && !watch_page(cpu, second.gpa)))

@@ -13,6 +13,7 @@
 #define ANYKVM_TB_H
 
 #include "base/hard.h"
+#include "cpu/code_memory.h"
 #include "cpu/cpu.h"
 
 #define TB_MAX_INSNS (OPT_BLOCKS ? 32 : 1)
@@ -64,8 +65,25 @@ struct tb {
 	u8 copy2[15];
 	struct tb *hash_next;
 	const struct insn *insn; /* [n] */
+	uop_fn **fn;		 /* [n] the interpreter's handlers, if some were replaced; else NULL */
+	const u8 *enter;	 /* the translator's: host code that checks the bytes and starts */
 	const u64 *copy;	 /* [nr_words] */
 	struct uop uop[];
+};
+
+/*
+ * Who makes host code of a block (translate/): a handler that does the work of several, in place
+ * of the first of them. The others stay, so that any instruction can be done by the interpreter's
+ * handler, and the rest of the block after it.
+ */
+struct translator {
+	/* A block has been made: replace what you can of uop[].fn; tb->fn then keeps all of them. */
+	void (*block)(struct translator *t, struct cpu *cpu, struct tb *tb);
+	void (*flush)(struct translator *t); /* no block is left */
+	void (*destroy)(struct translator *t);
+	struct code_memory code; /* where a fault happens in it, RSI is the uop and RDX the flags image */
+	bool full;		 /* no room for a further block: flush */
+	u8 shortest;		 /* run of instructions that is worth it */
 };
 
 #define TBM_MODE 3	/* enum insn_mode */
@@ -178,6 +196,8 @@ static inline bool tb_same(const struct tb *tb)
 {
 	return tb_same_page(tb) && (!tb->len2 || !__builtin_memcmp(tb->hva2, tb->copy2, tb->len2));
 }
+
+void *tb_alloc(struct cpu *cpu, size_t size); /* lives as long as the blocks */
 
 /* Choose handler and operands of uop number k of a block under construction (uop.c). */
 void uop_select(struct cpu *cpu, struct uop *u, const struct insn *i, u32 mode_bits);

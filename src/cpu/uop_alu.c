@@ -230,19 +230,18 @@ UNARY4(sar, c, cpu->regs[GPR_RCX])
 UNARY4(rol, c, cpu->regs[GPR_RCX])
 UNARY4(ror, c, cpu->regs[GPR_RCX])
 
-/* IMUL r, r/m: flags are those of the host's two-operand form. */
+/* IMUL r, r/m: flags are those of the host's two-operand form, which may leave some. */
 #define IMUL(size, T)                                                                     \
-	static ALWAYS_INLINE u64 imul##size(T *d, T a, T b)                               \
+	static ALWAYS_INLINE u64 imul##size(T *d, T a, T b, u64 fl)                       \
 	{                                                                                 \
-		u64 f;                                                                    \
-		asm("imul %2, %1" TAKE_FLAGS : "=&a"(f), "+r"(a) : "rm"(b) : "cc");       \
+		asm(LOAD_FLAGS "imul %2, %1" TAKE_FLAGS : "+a"(fl), "+r"(a) : "rm"(b) : "cc"); \
 		*d = a;                                                                   \
-		return (u16)f;                                                            \
+		return (u16)fl;                                                           \
 	}                                                                                 \
 	static u64 imul##size##_rr(struct cpu *cpu, const struct uop *u, u64 fl)          \
 	{                                                                                 \
 		T *d = REGP(cpu, u->dst);                                                 \
-		fl = imul##size(d, *d, *(T *)REGP(cpu, u->src));                          \
+		fl = imul##size(d, *d, *(T *)REGP(cpu, u->src), fl);                      \
 		widen(d, size);                                                           \
 		NEXT(u, fl);                                                              \
 	}                                                                                 \
@@ -252,14 +251,14 @@ UNARY4(ror, c, cpu->regs[GPR_RCX])
 		const void *p = tlb_read(cpu, uop_eax(cpu, u), size);                     \
 		if (unlikely(!p))                                                         \
 			return uop_slow(cpu, u, fl);                                      \
-		fl = imul##size(d, *d, load(p, size));                                    \
+		fl = imul##size(d, *d, load(p, size), fl);                                \
 		widen(d, size);                                                           \
 		NEXT(u, fl);                                                              \
 	}                                                                                 \
 	static u64 imul##size##_rri(struct cpu *cpu, const struct uop *u, u64 fl)         \
 	{                                                                                 \
 		T *d = REGP(cpu, u->dst);                                                 \
-		fl = imul##size(d, *(T *)REGP(cpu, u->src), u->imm);                      \
+		fl = imul##size(d, *(T *)REGP(cpu, u->src), u->imm, fl);                  \
 		widen(d, size);                                                           \
 		NEXT(u, fl);                                                              \
 	}

@@ -6,6 +6,7 @@
 #include "kvm/counted.h"
 #include "kvm/eventfd.h"
 #include "kvm/ioctl.h"
+#include "translate/translate.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -137,6 +138,18 @@ static void page_dirtied(void *cpu, const struct memslot *slot, u64 page)
 	vcpu_dirtied(v, v->cpu.mmu.space, slot->id, page);
 }
 
+/* ANYKVM_ENGINE: interp, translate (unless told otherwise) */
+static bool wants_translator(void)
+{
+	const char *engine = getenv("ANYKVM_ENGINE");
+
+	if (engine && !strcmp(engine, "interp"))
+		return false;
+	if (engine && strcmp(engine, "translate"))
+		log_once("ANYKVM_ENGINE=%s: neither interp nor translate", engine);
+	return true;
+}
+
 /* Everything but LAPIC and descriptor, which others can see. */
 static int vcpu_init(struct vcpu *v)
 {
@@ -172,6 +185,8 @@ static int vcpu_init(struct vcpu *v)
 		return -errno;
 	r = cpu_init(&v->cpu, v->vm->mem, &vcpu_cpu_ops, v);
 	/* All memory now: a VMM may have forbidden memfd_create and brk to itself when it runs. */
+	if (!r && wants_translator())
+		r = translator_create(&v->cpu);
 	if (!r)
 		r = cpu_attach(&v->cpu);
 	if (r)

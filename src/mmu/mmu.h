@@ -99,7 +99,9 @@ enum mmu_status {
 struct tlb_hot {
 	u64 tag_r, tag_w;
 	u64 delta; /* host address = gva + delta */
+	u64 unused; /* an entry's place is its number shifted */
 };
+_Static_assert(sizeof(struct tlb_hot) == 32, "");
 struct tlb_info {
 	u64 tag;   /* page address | 0 */
 	u64 gpa;   /* page address */

@@ -371,7 +371,7 @@ static void finish(struct gen *g, struct native_case *c)
 			c->in.gpr[n] = (u32)c->in.gpr[n];
 	c->len = g->i.len;
 	memcpy(c->code, g->b, 16);
-	c->road = below(&g->r, 4) < 2 ? RUN_BLOCK : below(&g->r, 2) ? RUN_EXEC : RUN_BOUNCE;
+	c->road = below(&g->r, NR_RUNS);
 }
 
 /* Bytes that break one rule of their row (VEX.L, W, vvvv, LOCK): must be #UD on both sides. */

@@ -178,7 +178,7 @@ static void report(const struct native_case *c, const struct outcome *host,
 	const struct outcome *ours)
 {
 	static const char *const mode_option[] = {[MODE_16] = "-m 16 ", [MODE_32] = "-m 32 ", [MODE_64] = ""};
-	static const char *const runs[] = {"block", "exec", "bounce"};
+	static const char *const runs[] = {"block", "translated", "exec", "bounce"};
 	static char diff[1 << 16];
 	char text[96] = "#UD";
 	struct insn i;
@@ -470,7 +470,7 @@ static struct total add_up(const struct ours *o)
 
 static struct total summary(double seconds)
 {
-	static const char *const names[] = {"inline core or fast handler", "re-encoded thunk (fast)",
+	static const char *const names[] = {"translated code", "inline core or fast handler", "re-encoded thunk (fast)",
 		"re-encoded thunk (exec_native)", "C handler", "stopped before any (#UD, #GP, fetch)"};
 	struct ours *o = ours_create();
 	struct total t;

@@ -173,11 +173,13 @@ bool ref_make_ldt(void);
 
 enum road_wanted {
 	RUN_BLOCK,  /* cpu_run: fast handlers where there are any */
+	RUN_TRANSLATED, /* cpu_run: the translator's code, fast handlers for all else */
 	RUN_EXEC,   /* cpu_exec in the processor's environment */
 	RUN_BOUNCE, /* cpu_exec, every operand through a bounce buffer, as for a device */
 	NR_RUNS,
 };
 enum road {
+	ROAD_TRANSLATED,
 	ROAD_INLINE,	/* uop_*: inline-asm core or C of a fast handler */
 	ROAD_UOP_THUNK, /* re-encoded thunk, called by a fast handler */
 	ROAD_THUNK,	/* re-encoded thunk, exec_native */

@@ -13,6 +13,7 @@
 #include "cpu/exec.h"
 #include "cpu/native.h"
 #include "cpu/tb.h"
+#include "translate/translate.h"
 
 #include <cpuid.h>
 #include <stdlib.h>
@@ -34,6 +35,7 @@ struct ours {
 	struct mem *mem;
 	u8 *ram;
 	bool bounce;
+	struct ours *translated; /* the same with a translator */
 };
 
 /* ---- which road --------------------------------------------------------------------------- */
@@ -80,8 +82,10 @@ static enum road road_taken(const struct ours *o)
 		return seen.checked ? ROAD_NONE : ROAD_HANDLER;
 	if (j->rip != seen.rip || !j->tb)
 		return ROAD_NONE;
+	if (o->cpu.translator && code_memory_has(&o->cpu.translator->code, (u64)j->tb->uop[0].fn))
+		return ROAD_TRANSLATED;
 	fn = (const u8 *)(uintptr_t)j->tb->uop[0].native;
-	return fn >= n->rx && fn < n->rx + n->used ? ROAD_UOP_THUNK : ROAD_INLINE;
+	return code_memory_has(&n->code, (u64)fn) ? ROAD_UOP_THUNK : ROAD_INLINE;
 }
 
 /* ---- the environment that bounces ------------------------------------------------------------ */
@@ -290,7 +294,7 @@ static void warm_tlb(struct cpu *cpu)
 	}
 }
 
-struct ours *ours_create(void)
+static struct ours *create(bool translated)
 {
 	struct ours *o = aligned_alloc(64, ALIGN_UP(sizeof(*o), 64));
 
@@ -305,6 +309,10 @@ struct ours *ours_create(void)
 		return NULL;
 	if (cpu_init(&o->cpu, o->mem, &ops, o) || !set_cpuid(&o->cpu) || cpu_attach(&o->cpu))
 		return NULL;
+	if (translated && translator_create(&o->cpu))
+		return NULL;
+	if (o->cpu.translator)
+		o->cpu.translator->shortest = 1;
 	make_tables(o);
 	make_descriptors(o);
 	memset(o->ram + G_CODE, OP_HLT_BYTE, CODE_PAGES * PAGE_SIZE);
@@ -312,6 +320,15 @@ struct ours *ours_create(void)
 	set_up_cpu(o);
 	warm_tlb(&o->cpu);
 	return o;
+}
+
+struct ours *ours_create(void)
+{
+	struct ours *o = create(false);
+
+	if (o)
+		o->translated = create(true);
+	return o && o->translated ? o : NULL;
 }
 
 bool ours_has(const struct ours *o, unsigned int cpuf)
@@ -322,6 +339,7 @@ bool ours_has(const struct ours *o, unsigned int cpuf)
 void ours_kick(struct ours *o)
 {
 	cpu_request(&o->cpu, REQ_KICK);
+	cpu_request(&o->translated->cpu, REQ_KICK);
 }
 
 /* ---- one case ------------------------------------------------------------------------------ */
@@ -464,6 +482,10 @@ static u8 *code_view(struct ours *o, u64 rip)
 
 enum road ours_run(struct ours *o, const struct native_case *c, struct outcome *out)
 {
+	bool in_blocks = c->road == RUN_BLOCK || c->road == RUN_TRANSLATED;
+
+	if (c->road == RUN_TRANSLATED)
+		o = o->translated;
 	apply_pokes(o->ram + G_DATA, c);
 	memcpy(code_view(o, selector_base(c->in.cs) + c->in.rip), c->code, c->len);
 	if (c->seed % 32 == 0)
@@ -472,14 +494,14 @@ enum road ours_run(struct ours *o, const struct native_case *c, struct outcome *
 	memset(&seen, 0, sizeof(seen));
 	seen.rip = c->in.rip;
 	o->bounce = c->road == RUN_BOUNCE;
-	if (c->road == RUN_BLOCK)
+	if (in_blocks)
 		cpu_run(&o->cpu, &o->exit);
 	else
 		run_exec(o);
 	save_case(o, out);
 	memset(code_view(o, selector_base(c->in.cs) + c->in.rip), OP_HLT_BYTE, c->len);
 	collect_lines(o->ram + G_DATA, out);
-	return c->road == RUN_BLOCK ? road_taken(o)
+	return in_blocks ? road_taken(o)
 	       : seen.native	    ? ROAD_THUNK
 	       : seen.exec && !seen.checked ? ROAD_HANDLER
 				    : ROAD_NONE;

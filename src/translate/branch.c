@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: MIT
+/*
+ * From block to block. A direct branch inside a page has a slot for the block it leads to, an
+ * indirect one asks the jump cache: as cpu/interp.h. What comes along to the next block's gen_enter
+ * is R8, the slot's address or 0, and R9, the linear address; who finds no block goes to gen_leave
+ * with the same.
+ */
+#include "translate/gen.h"
+
+#define SLOT R8
+#define TARGET R9
+
+static void leave_if(struct gen *g, u8 cc)
+{
+	u8 *jump = gen_jump(g, cc);
+	s32 distance = g->leave - (jump + 4);
+
+	__builtin_memcpy(jump, &distance, 4);
+}
+
+static void load32(struct gen *g, u8 to, s32 at)
+{
+	emit_mem(&g->c, (struct opcode){4, 0, 0x8b}, to, CPU, NO_HOST, 0, at);
+}
+
+static void test_requests(struct gen *g)
+{
+	load32(g, RAX, offsetof(struct cpu, request));
+	emit_mem(&g->c, (struct opcode){4, 0, 0x85}, RAX, CPU, NO_HOST, 0,
+		offsetof(struct cpu, request_mask));
+}
+
+/* jmp [block + enter] */
+static void enter_block(struct gen *g, u8 block)
+{
+	emit_mem(&g->c, (struct opcode){4, 0, 0xff}, 4, block, NO_HOST, 0, offsetof(struct tb, enter));
+}
+
+/* ---- the jump cache ---- */
+
+/* R10 = the jump cache's entry for TARGET; ZF: it is valid */
+static void find_entry(struct gen *g)
+{
+	struct code *c = &g->c;
+
+	_Static_assert(sizeof(struct jc_entry) == 24, "multiplied by 24 here");
+	emit_mov(c, R10, TARGET);
+	emit_reg(c, (struct opcode){8, 0, 0xc1}, 5, R10);
+	emit_bytes(c, JC_BITS, 1);
+	emit_reg(c, (struct opcode){8, 0, 0x33}, R10, TARGET);
+	emit_reg(c, (struct opcode){4, 0, 0x81}, 4, R10);
+	emit_bytes(c, JC_SIZE - 1, 4);
+	emit_lea(c, R10, R10, R10, 1, 0);
+	emit_load(c, R11, CPU, offsetof(struct cpu, tbs));
+	emit_lea(c, R10, R11, R10, 3, offsetof(struct tb_cache, jc));
+	emit_load(c, RAX, R11, offsetof(struct tb_cache, salt));
+	emit_mem(c, (struct opcode){8, 0, 0x33}, RAX, R10, NO_HOST, 0, offsetof(struct jc_entry, salt));
+	emit_mov(c, R11, TARGET);
+	emit_mem(c, (struct opcode){8, 0, 0x33}, R11, R10, NO_HOST, 0, offsetof(struct jc_entry, rip));
+	emit_reg(c, (struct opcode){8, 0, 0x0b}, R11, RAX);
+}
+
+/* Go to TARGET, which is canonical, by the jump cache; all of the instruction has been done. */
+static void go_indirect(struct gen *g)
+{
+	find_entry(g);
+	emit_reg(&g->c, (struct opcode){4, 0, 0x33}, SLOT, SLOT);
+	emit_reg(&g->c, (struct opcode){8, 0, 0x85}, R11, R11);
+	leave_if(g, CC_NE);
+	test_requests(g);
+	leave_if(g, CC_NE);
+	emit_load(&g->c, RAX, R10, offsetof(struct jc_entry, tb));
+	enter_block(g, RAX);
+}
+
+/* ---- direct branches ---- */
+
+/* To `rel` bytes behind the block's start. slot: offset from UOP. */
+static void go_direct(struct gen *g, s32 slot, s64 rel)
+{
+	emit_load(&g->c, TARGET, CPU, offsetof(struct cpu, regs[GPR_RIP]));
+	emit_lea(&g->c, TARGET, TARGET, NO_HOST, 0, rel);
+	if ((g->tb->gpa.v & ~PAGE_MASK) + (u64)rel >= PAGE_SIZE) {
+		go_indirect(g);
+		return;
+	}
+	emit_lea(&g->c, SLOT, UOP, NO_HOST, 0, slot);
+	test_requests(g);
+	leave_if(g, CC_NE);
+	emit_load(&g->c, RAX, SLOT, 0);
+	emit_reg(&g->c, (struct opcode){8, 0, 0x85}, RAX, RAX);
+	leave_if(g, CC_E);
+	enter_block(g, RAX);
+}
+
+#define TAKEN_SLOT     ((s32)offsetof(struct uop, next))
+#define NOT_TAKEN_SLOT ((s32)(sizeof(struct uop) + offsetof(struct uop, next)))
+
+void gen_fall_through(struct gen *g)
+{
+	gen_flags_save(g);
+	gen_set_uop(g);
+	go_direct(g, TAKEN_SLOT, g->tb->uop[g->k].imm);
+}
+
+static bool jcc(struct gen *g, const struct insn *i)
+{
+	const struct uop *u = &g->tb->uop[g->k];
+	u8 *taken;
+
+	gen_flags_save(g);
+	gen_set_uop(g);
+	gen_flags_need(g);
+	taken = gen_jump(g, i->opcode & 15);
+	go_direct(g, NOT_TAKEN_SLOT, u->disp);
+	gen_land(g, taken);
+	go_direct(g, TAKEN_SLOT, u->imm);
+	return true;
+}
+
+/* ---- calls and returns ---- */
+
+/* [EA + DELTA], checked, takes the address of the next instruction. */
+static void push_next(struct gen *g, const struct insn *i)
+{
+	u8 sp = gen_get(g, GPR_RSP);
+
+	emit_lea(&g->c, EA, sp, NO_HOST, 0, -8);
+	gen_check(g, 8, true);
+	emit_load(&g->c, RAX, CPU, offsetof(struct cpu, regs[GPR_RIP]));
+	emit_lea(&g->c, RAX, RAX, NO_HOST, 0, g->tb->uop[g->k].off + i->len);
+	emit_mem(&g->c, (struct opcode){8, 0, 0x89}, RAX, EA, DELTA, 0, 0);
+	emit_store(&g->c, EA, CPU, offsetof(struct cpu, regs[GPR_RSP]));
+}
+
+/* TARGET = register or memory operand. A target that is not canonical is the interpreter's. */
+static void load_target(struct gen *g, const struct insn *i)
+{
+	gen_flags_lose(g);
+	if (i->flags & INSN_MEM) {
+		gen_operand(g, i, 8, false);
+		emit_mem(&g->c, (struct opcode){8, 0, 0x8b}, TARGET, EA, DELTA, 0, 0);
+	} else {
+		gen_set_uop(g);
+		emit_mov(&g->c, TARGET, gen_get(g, i->rm));
+	}
+}
+
+static void check_target(struct gen *g)
+{
+	emit_mov(&g->c, RAX, TARGET);
+	emit_reg(&g->c, (struct opcode){8, 0, 0xc1}, 4, RAX);
+	emit_bytes(&g->c, 16, 1);
+	emit_reg(&g->c, (struct opcode){8, 0, 0xc1}, 7, RAX);
+	emit_bytes(&g->c, 16, 1);
+	emit_reg(&g->c, (struct opcode){8, 0, 0x3b}, RAX, TARGET);
+	gen_miss_if(g, CC_NE);
+}
+
+/* SLOT and TARGET are not mirrors here: R8 and R9 are given up first. */
+static bool jump(struct gen *g, const struct insn *i, bool call)
+{
+	bool relative = insn_row(i)->opnd[0].kind == OPND_J;
+
+	gen_flags_lose(g);
+	gen_give_up(g, TARGET);
+	if (!relative) {
+		load_target(g, i);
+		check_target(g);
+	}
+	gen_set_uop(g);
+	if (call)
+		push_next(g, i);
+	if (relative)
+		go_direct(g, TAKEN_SLOT, g->tb->uop[g->k].imm);
+	else
+		go_indirect(g);
+	return true;
+}
+
+static bool ret(struct gen *g)
+{
+	gen_give_up(g, TARGET);
+	emit_mov(&g->c, EA, gen_get(g, GPR_RSP));
+	gen_check(g, 8, false);
+	emit_mem(&g->c, (struct opcode){8, 0, 0x8b}, TARGET, EA, DELTA, 0, 0);
+	check_target(g);
+	emit_lea(&g->c, EA, EA, NO_HOST, 0, 8 + g->tb->uop[g->k].imm);
+	emit_store(&g->c, EA, CPU, offsetof(struct cpu, regs[GPR_RSP]));
+	go_indirect(g);
+	return true;
+}
+
+bool gen_branch(struct gen *g, const struct insn *i)
+{
+	if (i->osz != 8)
+		return false;
+	switch (insn_op(i)) {
+	case OP_JCC:
+		return jcc(g, i);
+	case OP_JMP:
+		return jump(g, i, false);
+	case OP_CALL:
+		return jump(g, i, true);
+	case OP_RET:
+		return ret(g);
+	default:
+		return false;
+	}
+}
+
+/* ---- into a block, and back to the loop ---- */
+
+static void compare_word(struct gen *g, u64 v, const u8 *at)
+{
+	emit_const(&g->c, R11, v);
+	emit_mem(&g->c, (struct opcode){8, 0, 0x3b}, R11, R10, NO_HOST, 0, at - g->tb->first);
+}
+
+/* As tb_same_page. */
+static void compare_code(struct gen *g, u8 **changed, unsigned int *nr)
+{
+	const struct tb *tb = g->tb;
+	const u8 *last = tb->hva + tb->len - 8, *p = tb->hva + 8;
+
+	emit_const(&g->c, R10, (u64)tb->first);
+	emit_load(&g->c, RAX, R10, 0);
+	emit_const(&g->c, R11, tb->copy0);
+	emit_reg(&g->c, (struct opcode){8, 0, 0x33}, RAX, R11);
+	emit_const(&g->c, R11, tb->mask0);
+	emit_reg(&g->c, (struct opcode){8, 0, 0x85}, RAX, R11);
+	changed[(*nr)++] = gen_jump(g, CC_NE);
+	for (unsigned int k = 0; k < tb->nr_words; k++, p += 8) {
+		compare_word(g, tb->copy[k], p < last ? p : last);
+		changed[(*nr)++] = gen_jump(g, CC_NE);
+	}
+}
+
+static void add_insns(struct gen *g, s8 n)
+{
+	emit_mem(&g->c, (struct opcode){8, 0, 0x83}, 0, CPU, NO_HOST, 0, offsetof(struct cpu, insns));
+	emit_bytes(&g->c, (u8)n, 1);
+}
+
+/*
+ * The block counts as entered before its bytes are read: if they cannot be, the guest is at its
+ * first instruction.
+ */
+void gen_enter(struct gen *g, const u8 *start)
+{
+	u8 *changed[TB_MAX_INSNS * 2 + 2];
+	unsigned int nr = 0;
+
+	emit_store(&g->c, TARGET, CPU, offsetof(struct cpu, regs[GPR_RIP]));
+	emit_const(&g->c, UOP, (u64)g->tb->uop);
+	add_insns(g, g->tb->n);
+	compare_code(g, changed, &nr);
+	if (start) {
+		u8 *jump = gen_jump(g, CC_ALWAYS);
+		s32 distance = start - (jump + 4);
+
+		__builtin_memcpy(jump, &distance, 4);
+	} else {
+		emit_bytes(&g->c, 0x26ff, 2); /* jmp [rsi] */
+	}
+	for (unsigned int k = 0; k < nr; k++)
+		gen_land(g, changed[k]);
+	add_insns(g, -g->tb->n);
+	leave_if(g, CC_ALWAYS);
+}
+
+void gen_leave(struct code *c)
+{
+	emit_load(c, RAX, CPU, offsetof(struct cpu, tbs));
+	emit_store(c, SLOT, RAX, offsetof(struct tb_cache, link));
+	emit_store(c, TARGET, RAX, offsetof(struct tb_cache, link_rip));
+	emit_store(c, TARGET, CPU, offsetof(struct cpu, rip));
+	emit_store(c, FLAGS, CPU, offsetof(struct cpu, fl));
+	_Static_assert(STOP_OK == 0, "");
+	emit_reg(c, (struct opcode){4, 0, 0x33}, RAX, RAX);
+	emit_bytes(c, 0xc3, 1);
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Private to translate/: the state of one run under construction.
+ *
+ *	RDI	struct cpu			RSI	the uop (of the last memory access, at least)
+ *	RDX	flags image			RAX, R10, R11	scratch; R10 + R11: a memory operand
+ *
+ * All other registers but RSP mirror guest registers, each written to struct cpu as soon as it
+ * changes: so the run can be left at any instruction, and forgetting one costs nothing. The flags
+ * are in RDX, in the host's, or in both; before anything can leave, they are in RDX.
+ */
+#ifndef ANYKVM_GEN_H
+#define ANYKVM_GEN_H
+
+#include "cpu/tb.h"
+#include "translate/emit.h"
+
+#define CPU   RDI
+#define UOP   RSI
+#define FLAGS RDX
+#define EA    R10
+#define DELTA R11
+
+#define MISSES 4 /* one instruction's, at most */
+
+struct gen {
+	struct code c;
+	struct tb *tb;
+	unsigned int first, k; /* uop where the run starts; uop that is being translated */
+	unsigned int at;       /* uop that UOP points at */
+	bool bmi2;
+	bool image, live;      /* the flags are in FLAGS; in the host's */
+	u8 host_of[16];	       /* mirror of a guest register, or NO_HOST */
+	u8 guest_of[16];       /* what a host register mirrors, or NO_HOST */
+	u16 busy;	       /* mirrors that this instruction needs */
+	u16 age[16], clock;    /* of the mirrors */
+	/* jumps to the interpreter's handlers; those of the first uop, whose handler is elsewhere */
+	u8 *miss[TB_MAX_INSNS + MISSES], *first_miss[MISSES];
+	unsigned int nr_miss, nr_first_miss;
+	const u8 *leave; /* code of gen_leave, as we write it */
+};
+
+/* ---- gen.c: registers, flags, memory operands ---- */
+
+/* A mirror with the value of guest register n; or one that will be written as a whole. */
+u8 gen_get(struct gen *g, unsigned int n);
+u8 gen_def(struct gen *g, unsigned int n);
+/* The value of guest register n in this host register. */
+void gen_get_in(struct gen *g, unsigned int n, u8 h);
+/* This host register is no mirror any more, nor becomes one in this instruction. */
+void gen_give_up(struct gen *g, u8 h);
+/* Its mirror has changed. */
+void gen_put(struct gen *g, unsigned int n);
+
+/* Code follows that may leave the run, or destroys the host's flags. */
+void gen_flags_save(struct gen *g);
+void gen_flags_lose(struct gen *g);
+/* Code follows that reads flags, or changes only some. */
+void gen_flags_need(struct gen *g);
+/* The host's flags are the guest's new ones. */
+void gen_flags_set(struct gen *g);
+
+/* EA = the instruction's memory operand, and check it; or check EA: [EA + DELTA] is RAM, n bytes. */
+void gen_operand(struct gen *g, const struct insn *i, unsigned int n, bool write);
+void gen_check(struct gen *g, unsigned int n, bool write);
+
+/* UOP points at the instruction: where it faults, and the handler that takes over from it. */
+void gen_set_uop(struct gen *g);
+/* To that handler if condition cc holds (the low half of Jcc's opcode). */
+void gen_miss_if(struct gen *g, u8 cc);
+
+/* A jump whose target is written later. */
+u8 *gen_jump(struct gen *g, u8 cc); /* CC_ALWAYS: JMP */
+void gen_land(struct gen *g, u8 *jump);
+enum { CC_E = 4, CC_NE = 5, CC_A = 7, CC_ALWAYS = 16 };
+
+/* ---- branch.c: from block to block ---- */
+
+/* The branch that ends the block. false: none, or not one of ours. */
+bool gen_branch(struct gen *g, const struct insn *i);
+/* Behind the last instruction of a block that does not end in a branch. */
+void gen_fall_through(struct gen *g);
+/* How other blocks come here: compare the code's bytes; the uop's handler may be elsewhere. */
+void gen_enter(struct gen *g, const u8 *start);
+/* Shared by all: back to the loop, and the branch's slot takes the block found there. */
+void gen_leave(struct code *c);
+
+/* ---- insns.c ---- */
+
+/* false: not one of ours. What was emitted is to be thrown away then. */
+bool gen_plain(struct gen *g, const struct insn *i);
+
+#endif

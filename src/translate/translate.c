@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Runs of translatable instructions in a block, and the memory of their code. What becomes of an
+ * instruction is in insns.c.
+ */
+#include "translate/translate.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hard.h"
+#include "cpu/interp.h"
+#include "translate/gen.h"
+
+#define CODE_SIZE (64u << 20)
+#define INSN_MAX  160u /* bytes of host code for one instruction, its part of the jumps included */
+#define BLOCK_MAX (TB_MAX_INSNS * INSN_MAX + 4096u)
+
+/* ---- one run ---- */
+
+/* jmp [rsi]: struct uop starts with its handler */
+static void jump_to_handler(struct gen *g)
+{
+	_Static_assert(!offsetof(struct uop, fn), "");
+	emit_bytes(&g->c, 0x26ff, 2);
+}
+
+/* Where instructions go that find no RAM: to the interpreter's handlers. */
+static void end_run(struct gen *g, uop_fn *first)
+{
+	for (unsigned int m = 0; m < g->nr_miss; m++)
+		gen_land(g, g->miss[m]);
+	if (g->nr_miss)
+		jump_to_handler(g);
+	if (!g->nr_first_miss)
+		return;
+	for (unsigned int m = 0; m < g->nr_first_miss; m++)
+		gen_land(g, g->first_miss[m]);
+	emit_const(&g->c, RAX, (u64)first);
+	emit_bytes(&g->c, 0xe0ff, 2); /* jmp rax */
+}
+
+static bool translatable(struct gen *g, bool (*emit)(struct gen *g, const struct insn *i))
+{
+	struct gen before = *g;
+
+	g->busy = 0;
+	if (g->tb->uop[g->k].fn != uop_slow && emit(g, &g->tb->insn[g->k]))
+		return true;
+	*g = before;
+	return false;
+}
+
+static void keep_handlers(struct cpu *cpu, struct tb *tb)
+{
+	if (tb->fn)
+		return;
+	tb->fn = tb_alloc(cpu, tb->n * sizeof(tb->fn[0]));
+	for (unsigned int k = 0; k < tb->n; k++)
+		tb->fn[k] = tb->uop[k].fn;
+}
+
+/* The run's way out: by the branch, behind the last instruction, or to the uop that is not ours. */
+static void leave_run(struct gen *g)
+{
+	if (g->k == g->tb->n) {
+		gen_fall_through(g);
+	} else if (translatable(g, gen_branch)) {
+		g->k++;
+	} else {
+		gen_flags_save(g);
+		gen_set_uop(g);
+		jump_to_handler(g);
+	}
+}
+
+/* Translate from uop k on. Returns where the run ends: k if there is none. */
+static unsigned int run(struct translator *t, struct cpu *cpu, struct tb *tb, unsigned int k)
+{
+	u8 *start = t->code.rw + t->code.used;
+	struct gen g = {.c.p = start, .tb = tb, .first = k, .k = k, .at = k, .image = true,
+		.leave = t->code.rw, .bmi2 = __builtin_cpu_supports("bmi2")};
+
+	memset(g.host_of, NO_HOST, sizeof(g.host_of));
+	memset(g.guest_of, NO_HOST, sizeof(g.guest_of));
+	while (g.k < tb->n && translatable(&g, gen_plain))
+		g.k++;
+	leave_run(&g);
+	if (g.k == k || (g.k < tb->n && g.k < k + t->shortest))
+		return g.k;
+	keep_handlers(cpu, tb);
+	end_run(&g, tb->fn[k]);
+	tb->uop[k].fn = (uop_fn *)(t->code.rx + t->code.used);
+	t->code.used = ALIGN_UP(t->code.used + (u32)(g.c.p - start), 16);
+	return g.k;
+}
+
+/* How blocks that end in a translated branch come to this one. */
+static void make_enter(struct translator *t, struct tb *tb)
+{
+	u8 *start = t->code.rw + t->code.used;
+	struct gen g = {.c.p = start, .tb = tb, .leave = t->code.rw};
+	const u8 *first = (const u8 *)tb->uop[0].fn;
+
+	gen_enter(&g, code_memory_has(&t->code, (u64)first) ? first - t->code.rx + t->code.rw : NULL);
+	tb->enter = t->code.rx + t->code.used;
+	t->code.used = ALIGN_UP(t->code.used + (u32)(g.c.p - start), 16);
+}
+
+/* ---- the translator ---- */
+
+static void block(struct translator *t, struct cpu *cpu, struct tb *tb)
+{
+	tb->enter = t->code.rx; /* the way back to the loop */
+	if (t->code.used + BLOCK_MAX > t->code.size) {
+		t->full = true;
+		return;
+	}
+	for (unsigned int k = 0; k < tb->n; k++)
+		k = run(t, cpu, tb, k);
+	if (!tb->len2)
+		make_enter(t, tb);
+}
+
+static void flush(struct translator *t)
+{
+	struct code c = {t->code.rw};
+
+	gen_leave(&c);
+	t->code.used = ALIGN_UP((u32)(c.p - t->code.rw), 16);
+	t->full = false;
+}
+
+static void destroy(struct translator *t)
+{
+	code_memory_destroy(&t->code);
+	free(t);
+}
+
+int translator_create(struct cpu *cpu)
+{
+	struct translator *t = OPT_TRANSLATE ? malloc(sizeof(*t)) : NULL;
+	int r;
+
+	if (!t)
+		return OPT_TRANSLATE ? -ENOMEM : 0;
+	*t = (struct translator){.block = block, .flush = flush, .destroy = destroy, .shortest = 2};
+	r = code_memory_create(&t->code, CODE_SIZE);
+	if (r) {
+		free(t);
+		return r == -EPERM ? 0 : r;
+	}
+	flush(t);
+	cpu->translator = t;
+	return 0;
+}
