@@ -213,7 +213,7 @@ struct cpu {
 	u64 sysenter_cs, sysenter_esp, sysenter_eip;
 	u64 pat, tsc_aux, misc_enable, spec_ctrl, xss;
 	u64 smbase;
-	u32 mxcsr;
+	u32 mxcsr, host_mxcsr; /* the host's: of the thread that runs, set by who calls cpu_run */
 	bool in_smm, smi_pending;
 	bool smm_inside_nmi; /* NMIs were blocked already when SMM was entered */
 	bool nmi_blocked;

@@ -239,6 +239,7 @@ int cpu_init(struct cpu *cpu, struct mem *mem, const struct cpu_ops *ops, void *
 	memset(cpu, 0, sizeof(*cpu));
 	cpu->ops = ops;
 	cpu->opaque = opaque;
+	cpu->host_mxcsr = __builtin_ia32_stmxcsr();
 	cpu->mmu.mem = mem;
 	cpu_set_features(cpu);
 	cpu_reset(cpu, false);

@@ -14,7 +14,7 @@
 
 void fault_prepare(struct vcpu *v)
 {
-	asm volatile("stmxcsr %0; fnstcw %1" : "=m"(v->host_mxcsr), "=m"(v->host_fcw));
+	asm volatile("stmxcsr %0; fnstcw %1" : "=m"(v->cpu.host_mxcsr), "=m"(v->host_fcw));
 	v->fault_lost = false;
 }
 
@@ -29,7 +29,7 @@ int fault_finish(struct vcpu *v)
 /* On the thread's own stack, after the signal handler: floating point may be the guest's. */
 static _Noreturn void landing(struct vcpu *v)
 {
-	asm volatile("cld; fninit; fldcw %1; ldmxcsr %0" : : "m"(v->host_mxcsr), "m"(v->host_fcw));
+	asm volatile("cld; fninit; fldcw %1; ldmxcsr %0" : : "m"(v->cpu.host_mxcsr), "m"(v->host_fcw));
 	longjmp(v->fault_exit, 1);
 }
 

@@ -109,7 +109,6 @@ struct vcpu {
 
 	/* a fault in guest memory: the way out of KVM_RUN (fault.c). Owner thread */
 	jmp_buf fault_exit;
-	u32 host_mxcsr;
 	u16 host_fcw;
 	bool fault_lost; /* the instruction could not be found */
 

@@ -2,20 +2,16 @@
 /*
  * From block to block. A direct branch inside a page has a slot for the block it leads to, an
  * indirect one asks the jump cache: as cpu/interp.h. What comes along to the next block's gen_enter
- * is R8, the slot's address or 0, and R9, the linear address; who finds no block goes to gen_leave
- * with the same.
+ * is R8, the slot's address or 0, and RIP; who finds no block goes to gen_leave with the same.
  */
 #include "translate/gen.h"
 
 #define SLOT R8
-#define TARGET R9
+#define TARGET R9 /* of an indirect branch, until all else has been done */
 
 static void leave_if(struct gen *g, u8 cc)
 {
-	u8 *jump = gen_jump(g, cc);
-	s32 distance = g->leave - (jump + 4);
-
-	__builtin_memcpy(jump, &distance, 4);
+	gen_jump_to(g, cc, g->leave);
 }
 
 static void load32(struct gen *g, u8 to, s32 at)
@@ -38,16 +34,16 @@ static void enter_block(struct gen *g, u8 block)
 
 /* ---- the jump cache ---- */
 
-/* R10 = the jump cache's entry for TARGET; ZF: it is valid */
+/* R10 = the jump cache's entry for RIP; R11 = 0: it is valid */
 static void find_entry(struct gen *g)
 {
 	struct code *c = &g->c;
 
 	_Static_assert(sizeof(struct jc_entry) == 24, "multiplied by 24 here");
-	emit_mov(c, R10, TARGET);
+	emit_mov(c, R10, RIP);
 	emit_reg(c, (struct opcode){8, 0, 0xc1}, 5, R10);
 	emit_bytes(c, JC_BITS, 1);
-	emit_reg(c, (struct opcode){8, 0, 0x33}, R10, TARGET);
+	emit_reg(c, (struct opcode){8, 0, 0x33}, R10, RIP);
 	emit_reg(c, (struct opcode){4, 0, 0x81}, 4, R10);
 	emit_bytes(c, JC_SIZE - 1, 4);
 	emit_lea(c, R10, R10, R10, 1, 0);
@@ -55,12 +51,12 @@ static void find_entry(struct gen *g)
 	emit_lea(c, R10, R11, R10, 3, offsetof(struct tb_cache, jc));
 	emit_load(c, RAX, R11, offsetof(struct tb_cache, salt));
 	emit_mem(c, (struct opcode){8, 0, 0x33}, RAX, R10, NO_HOST, 0, offsetof(struct jc_entry, salt));
-	emit_mov(c, R11, TARGET);
+	emit_mov(c, R11, RIP);
 	emit_mem(c, (struct opcode){8, 0, 0x33}, R11, R10, NO_HOST, 0, offsetof(struct jc_entry, rip));
 	emit_reg(c, (struct opcode){8, 0, 0x0b}, R11, RAX);
 }
 
-/* Go to TARGET, which is canonical, by the jump cache; all of the instruction has been done. */
+/* Go to RIP, which is canonical, by the jump cache; all of the instruction has been done. */
 static void go_indirect(struct gen *g)
 {
 	find_entry(g);
@@ -78,8 +74,7 @@ static void go_indirect(struct gen *g)
 /* To `rel` bytes behind the block's start. slot: offset from UOP. */
 static void go_direct(struct gen *g, s32 slot, s64 rel)
 {
-	emit_load(&g->c, TARGET, CPU, offsetof(struct cpu, regs[GPR_RIP]));
-	emit_lea(&g->c, TARGET, TARGET, NO_HOST, 0, rel);
+	emit_lea(&g->c, RIP, RIP, NO_HOST, 0, rel);
 	if ((g->tb->gpa.v & ~PAGE_MASK) + (u64)rel >= PAGE_SIZE) {
 		go_indirect(g);
 		return;
@@ -126,9 +121,8 @@ static void push_next(struct gen *g, const struct insn *i)
 	u8 sp = gen_get(g, GPR_RSP);
 
 	emit_lea(&g->c, EA, sp, NO_HOST, 0, -8);
-	gen_check(g, 8, true);
-	emit_load(&g->c, RAX, CPU, offsetof(struct cpu, regs[GPR_RIP]));
-	emit_lea(&g->c, RAX, RAX, NO_HOST, 0, g->tb->uop[g->k].off + i->len);
+	gen_check(g, GPR_RSP, 8, true);
+	emit_lea(&g->c, RAX, RIP, NO_HOST, 0, g->tb->uop[g->k].off + i->len);
 	emit_mem(&g->c, (struct opcode){8, 0, 0x89}, RAX, EA, DELTA, 0, 0);
 	emit_store(&g->c, EA, CPU, offsetof(struct cpu, regs[GPR_RSP]));
 }
@@ -157,7 +151,6 @@ static void check_target(struct gen *g)
 	gen_miss_if(g, CC_NE);
 }
 
-/* SLOT and TARGET are not mirrors here: R8 and R9 are given up first. */
 static bool jump(struct gen *g, const struct insn *i, bool call)
 {
 	bool relative = insn_row(i)->opnd[0].kind == OPND_J;
@@ -171,10 +164,12 @@ static bool jump(struct gen *g, const struct insn *i, bool call)
 	gen_set_uop(g);
 	if (call)
 		push_next(g, i);
-	if (relative)
+	if (relative) {
 		go_direct(g, TAKEN_SLOT, g->tb->uop[g->k].imm);
-	else
-		go_indirect(g);
+		return true;
+	}
+	emit_mov(&g->c, RIP, TARGET);
+	go_indirect(g);
 	return true;
 }
 
@@ -182,11 +177,12 @@ static bool ret(struct gen *g)
 {
 	gen_give_up(g, TARGET);
 	emit_mov(&g->c, EA, gen_get(g, GPR_RSP));
-	gen_check(g, 8, false);
+	gen_check(g, GPR_RSP, 8, false);
 	emit_mem(&g->c, (struct opcode){8, 0, 0x8b}, TARGET, EA, DELTA, 0, 0);
 	check_target(g);
 	emit_lea(&g->c, EA, EA, NO_HOST, 0, 8 + g->tb->uop[g->k].imm);
 	emit_store(&g->c, EA, CPU, offsetof(struct cpu, regs[GPR_RSP]));
+	emit_mov(&g->c, RIP, TARGET);
 	go_indirect(g);
 	return true;
 }
@@ -211,29 +207,35 @@ bool gen_branch(struct gen *g, const struct insn *i)
 
 /* ---- into a block, and back to the loop ---- */
 
-static void compare_word(struct gen *g, u64 v, const u8 *at)
+static void compare_word(struct gen *g, u64 v, u64 mask, const u8 *at)
 {
+	s32 disp = at - g->tb->first;
+
 	emit_const(&g->c, R11, v);
-	emit_mem(&g->c, (struct opcode){8, 0, 0x3b}, R11, R10, NO_HOST, 0, at - g->tb->first);
+	if (mask == ~0ull) {
+		emit_mem(&g->c, (struct opcode){8, 0, 0x3b}, R11, R10, NO_HOST, 0, disp);
+		return;
+	}
+	emit_mem(&g->c, (struct opcode){8, 0, 0x33}, R11, R10, NO_HOST, 0, disp);
+	emit_const(&g->c, RAX, mask);
+	emit_reg(&g->c, (struct opcode){8, 0, 0x85}, R11, RAX);
 }
 
-/* As tb_same_page. */
-static void compare_code(struct gen *g, u8 **changed, unsigned int *nr)
+/* As tb_same_page. changed: jumps for who has found a difference. */
+static unsigned int compare_code(struct gen *g, u8 **changed)
 {
 	const struct tb *tb = g->tb;
 	const u8 *last = tb->hva + tb->len - 8, *p = tb->hva + 8;
+	unsigned int nr = 0;
 
 	emit_const(&g->c, R10, (u64)tb->first);
-	emit_load(&g->c, RAX, R10, 0);
-	emit_const(&g->c, R11, tb->copy0);
-	emit_reg(&g->c, (struct opcode){8, 0, 0x33}, RAX, R11);
-	emit_const(&g->c, R11, tb->mask0);
-	emit_reg(&g->c, (struct opcode){8, 0, 0x85}, RAX, R11);
-	changed[(*nr)++] = gen_jump(g, CC_NE);
+	compare_word(g, tb->copy0, tb->mask0, tb->first);
+	changed[nr++] = gen_jump(g, CC_NE);
 	for (unsigned int k = 0; k < tb->nr_words; k++, p += 8) {
-		compare_word(g, tb->copy[k], p < last ? p : last);
-		changed[(*nr)++] = gen_jump(g, CC_NE);
+		compare_word(g, tb->copy[k], ~0ull, p < last ? p : last);
+		changed[nr++] = gen_jump(g, CC_NE);
 	}
+	return nr;
 }
 
 static void add_insns(struct gen *g, s8 n)
@@ -249,20 +251,16 @@ static void add_insns(struct gen *g, s8 n)
 void gen_enter(struct gen *g, const u8 *start)
 {
 	u8 *changed[TB_MAX_INSNS * 2 + 2];
-	unsigned int nr = 0;
+	unsigned int nr;
 
-	emit_store(&g->c, TARGET, CPU, offsetof(struct cpu, regs[GPR_RIP]));
+	emit_store(&g->c, RIP, CPU, offsetof(struct cpu, regs[GPR_RIP]));
 	emit_const(&g->c, UOP, (u64)g->tb->uop);
 	add_insns(g, g->tb->n);
-	compare_code(g, changed, &nr);
-	if (start) {
-		u8 *jump = gen_jump(g, CC_ALWAYS);
-		s32 distance = start - (jump + 4);
-
-		__builtin_memcpy(jump, &distance, 4);
-	} else {
+	nr = compare_code(g, changed);
+	if (start)
+		gen_jump_to(g, CC_ALWAYS, start);
+	else
 		emit_bytes(&g->c, 0x26ff, 2); /* jmp [rsi] */
-	}
 	for (unsigned int k = 0; k < nr; k++)
 		gen_land(g, changed[k]);
 	add_insns(g, -g->tb->n);
@@ -273,8 +271,8 @@ void gen_leave(struct code *c)
 {
 	emit_load(c, RAX, CPU, offsetof(struct cpu, tbs));
 	emit_store(c, SLOT, RAX, offsetof(struct tb_cache, link));
-	emit_store(c, TARGET, RAX, offsetof(struct tb_cache, link_rip));
-	emit_store(c, TARGET, CPU, offsetof(struct cpu, rip));
+	emit_store(c, RIP, RAX, offsetof(struct tb_cache, link_rip));
+	emit_store(c, RIP, CPU, offsetof(struct cpu, rip));
 	emit_store(c, FLAGS, CPU, offsetof(struct cpu, fl));
 	_Static_assert(STOP_OK == 0, "");
 	emit_reg(c, (struct opcode){4, 0, 0x33}, RAX, RAX);

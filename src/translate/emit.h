@@ -33,9 +33,23 @@ static inline void emit_opcode(struct code *c, struct opcode o, u8 reg, u8 index
 	emit_bytes(c, 0x40 | (o.size == 8) << 3 | reg >> 3 << 2 | index >> 3 << 1 | base >> 3, 1);
 	if (o.map)
 		emit_bytes(c, 0x0f, 1);
-	if (o.map == 2)
-		emit_bytes(c, 0x38, 1);
+	if (o.map >= 2)
+		emit_bytes(c, o.map == 2 ? 0x38 : 0x3a, 1);
 	emit_bytes(c, o.byte, 1);
+}
+
+/* VEX, three bytes. index: of a memory operand, or 0 */
+struct vex {
+	u8 map, byte, pp, vvvv;
+	bool w, l;
+};
+
+static inline void emit_vex(struct code *c, struct vex v, u8 reg, u8 index, u8 base)
+{
+	emit_bytes(c, 0xc4, 1);
+	emit_bytes(c, (~reg & 8) << 4 | (~index & 8) << 3 | (~base & 8) << 2 | v.map, 1);
+	emit_bytes(c, v.w << 7 | (~v.vvvv & 15) << 3 | v.l << 2 | v.pp, 1);
+	emit_bytes(c, v.byte, 1);
 }
 
 /* o reg, rm: two registers; reg may be an opcode extension */
@@ -56,6 +70,29 @@ static inline void emit_mem(
 	emit_bytes(c, mod << 6 | (reg & 7) << 3 | 4, 1);
 	emit_bytes(c, scale << 6 | (i & 7) << 3 | (b & 7), 1);
 	emit_bytes(c, (u32)disp, mod == 1 ? 1 : 4);
+}
+
+/* v reg, [base + index] */
+static inline void emit_vex_mem(struct code *c, struct vex v, u8 reg, u8 base, u8 index)
+{
+	emit_vex(c, v, reg, index, base);
+	emit_bytes(c, 0x44 | (reg & 7) << 3, 1);
+	emit_bytes(c, (index & 7) << 3 | (base & 7), 1);
+	emit_bytes(c, 0, 1);
+}
+
+/* v reg, [base + disp] */
+static inline void emit_vex_at(struct code *c, struct vex v, u8 reg, u8 base, s32 disp)
+{
+	emit_vex(c, v, reg, 0, base);
+	emit_bytes(c, 0x80 | (reg & 7) << 3 | (base & 7), 1);
+	emit_bytes(c, (u32)disp, 4);
+}
+
+static inline void emit_vex_reg(struct code *c, struct vex v, u8 reg, u8 rm)
+{
+	emit_vex(c, v, reg, 0, rm);
+	emit_bytes(c, 0xc0 | (reg & 7) << 3 | (rm & 7), 1);
 }
 
 static inline void emit_mov(struct code *c, u8 to, u8 from)

@@ -2,7 +2,7 @@
 /* Mirrors of guest registers, flags, memory operands. Read gen.h before. */
 #include "translate/gen.h"
 
-static const u8 pool[] = {RCX, RBX, RBP, R8, R9, R12, R13, R14, R15};
+static const u8 pool[] = {RCX, RBX, RBP, R8, R9, R12};
 
 /* ---- mirrors ---- */
 
@@ -149,14 +149,17 @@ void gen_land(struct gen *g, u8 *jump)
 	__builtin_memcpy(jump, &distance, 4);
 }
 
-void gen_miss_if(struct gen *g, u8 cc)
+void gen_jump_to(struct gen *g, u8 cc, const u8 *to)
 {
 	u8 *jump = gen_jump(g, cc);
+	s32 distance = to - (jump + 4);
 
-	if (g->k == g->first)
-		g->first_miss[g->nr_first_miss++] = jump;
-	else
-		g->miss[g->nr_miss++] = jump;
+	__builtin_memcpy(jump, &distance, 4);
+}
+
+void gen_miss_if(struct gen *g, u8 cc)
+{
+	g->miss[g->nr_miss++] = (struct miss){gen_jump(g, cc), g->k == g->first, g->fp};
 }
 
 /* to = EA >> n; flags are destroyed */
@@ -182,26 +185,61 @@ _Static_assert(sizeof(struct tlb_hot) == 1 << HOT_SHIFT && !offsetof(struct tlb,
 static void find_hot(struct gen *g)
 {
 	shift_ea(g, RAX, PAGE_SHIFT - HOT_SHIFT);
-	shift_ea(g, DELTA, PAGE_SHIFT - HOT_SHIFT + TLB_BITS);
-	emit_reg(&g->c, (struct opcode){4, 0, 0x33}, RAX, DELTA);
+	shift_ea(g, R11, PAGE_SHIFT - HOT_SHIFT + TLB_BITS);
+	emit_reg(&g->c, (struct opcode){4, 0, 0x33}, RAX, R11);
 	emit_reg(&g->c, (struct opcode){4, 0, 0x81}, 4, RAX);
 	emit_bytes(&g->c, (TLB_SIZE - 1) << HOT_SHIFT, 4);
 	emit_mem(&g->c, (struct opcode){8, 0, 0x03}, RAX, CPU, NO_HOST, 0, offsetof(struct cpu, data_tlb));
 }
 
+/* Flags: above, if EA and n bytes are not all in the page of TAG. */
+static void compare_page(struct gen *g, unsigned int n)
+{
+	emit_mov(&g->c, R11, EA);
+	emit_reg(&g->c, (struct opcode){8, 0, 0x33}, R11, TAG);
+	emit_reg(&g->c, (struct opcode){8, 0, 0x81}, 7, R11); /* cmp */
+	emit_bytes(&g->c, PAGE_SIZE - n, 4);
+}
+
 /* As tlb_read and tlb_write of cpu/interp.h. */
-void gen_check(struct gen *g, unsigned int n, bool write)
+static void look_up(struct gen *g, unsigned int n, bool write)
+{
+	find_hot(g);
+	emit_load(&g->c, TAG, RAX, write ? offsetof(struct tlb_hot, tag_w) : offsetof(struct tlb_hot, tag_r));
+	emit_load(&g->c, DELTA, RAX, offsetof(struct tlb_hot, delta));
+	compare_page(g, n);
+	gen_miss_if(g, CC_A);
+}
+
+/* What may be written may be read. */
+void gen_check(struct gen *g, u8 base, unsigned int n, bool write)
 {
 	gen_flags_lose(g);
 	gen_set_uop(g);
-	find_hot(g);
-	emit_mov(&g->c, DELTA, EA);
-	emit_mem(&g->c, (struct opcode){8, 0, 0x33}, DELTA, RAX, NO_HOST, 0,
-		write ? offsetof(struct tlb_hot, tag_w) : offsetof(struct tlb_hot, tag_r));
-	emit_reg(&g->c, (struct opcode){8, 0, 0x81}, 7, DELTA); /* cmp */
-	emit_bytes(&g->c, PAGE_SIZE - n, 4);
-	gen_miss_if(g, CC_A);
-	emit_load(&g->c, DELTA, RAX, offsetof(struct tlb_hot, delta));
+	if (base == NO_HOST || base != g->page_base || (write && !g->page_write)) {
+		look_up(g, n, write);
+		g->page_base = base;
+		g->page_write = write;
+		return;
+	}
+	compare_page(g, n);
+	g->elsewhere[g->nr_elsewhere].jump = gen_jump(g, CC_A);
+	g->elsewhere[g->nr_elsewhere].back = g->c.p;
+	g->elsewhere[g->nr_elsewhere].n = n;
+	g->elsewhere[g->nr_elsewhere].fp = g->fp;
+	g->elsewhere[g->nr_elsewhere++].write = g->page_write;
+}
+
+void gen_elsewhere(struct gen *g)
+{
+	for (unsigned int k = 0; k < g->nr_elsewhere; k++) {
+		const struct elsewhere *e = &g->elsewhere[k];
+
+		gen_land(g, e->jump);
+		g->fp = e->fp;
+		look_up(g, e->n, e->write);
+		gen_jump_to(g, CC_ALWAYS, e->back);
+	}
 }
 
 void gen_operand(struct gen *g, const struct insn *i, unsigned int n, bool write)
@@ -211,7 +249,7 @@ void gen_operand(struct gen *g, const struct insn *i, unsigned int n, bool write
 
 	gen_flags_lose(g);
 	if (i->rm == GPR_RIP)
-		emit_load(&g->c, base = EA, CPU, reg_at(GPR_RIP));
+		base = RIP;
 	else if (i->rm != GPR_ZERO)
 		base = gen_get(g, i->rm);
 	if (i->index != GPR_ZERO)
@@ -220,5 +258,5 @@ void gen_operand(struct gen *g, const struct insn *i, unsigned int n, bool write
 	if (i->seg >= SEG_FS)
 		emit_mem(&g->c, (struct opcode){8, 0, 0x03}, EA, CPU, NO_HOST, 0,
 			offsetof(struct cpu, ea_base) + 8 * i->seg);
-	gen_check(g, n, write);
+	gen_check(g, i->seg >= SEG_FS ? NO_HOST : i->rm, n, write);
 }

@@ -3,7 +3,9 @@
  * Private to translate/: the state of one run under construction.
  *
  *	RDI	struct cpu			RSI	the uop (of the last memory access, at least)
- *	RDX	flags image			RAX, R10, R11	scratch; R10 + R11: a memory operand
+ *	RDX	flags image			R15	linear address of the block, as regs[GPR_RIP]
+ *	R10	address of a memory operand	R13, R14	tag of its page, host minus guest address
+ *	RAX, R11	scratch
  *
  * All other registers but RSP mirror guest registers, each written to struct cpu as soon as it
  * changes: so the run can be left at any instruction, and forgetting one costs nothing. The flags
@@ -18,10 +20,26 @@
 #define CPU   RDI
 #define UOP   RSI
 #define FLAGS RDX
+#define RIP   R15
 #define EA    R10
-#define DELTA R11
+#define TAG   R13
+#define DELTA R14
 
-#define MISSES 4 /* one instruction's, at most */
+#define MISSES 8 /* one instruction's, at most */
+
+/* A jump to the interpreter's handler. */
+struct miss {
+	u8 *jump;
+	bool first; /* of the run's first uop, whose handler is elsewhere */
+	bool fp;    /* MXCSR is the guest's */
+};
+
+/* An access to the page of the one before, most likely: what to do if not is out of line. */
+struct elsewhere {
+	u8 *jump, *back;
+	u16 n;
+	bool write, fp;
+};
 
 struct gen {
 	struct code c;
@@ -29,14 +47,21 @@ struct gen {
 	unsigned int first, k; /* uop where the run starts; uop that is being translated */
 	unsigned int at;       /* uop that UOP points at */
 	bool bmi2;
+	const u8 *features; /* the guest's */
 	bool image, live;      /* the flags are in FLAGS; in the host's */
 	u8 host_of[16];	       /* mirror of a guest register, or NO_HOST */
 	u8 guest_of[16];       /* what a host register mirrors, or NO_HOST */
 	u16 busy;	       /* mirrors that this instruction needs */
 	u16 age[16], clock;    /* of the mirrors */
-	/* jumps to the interpreter's handlers; those of the first uop, whose handler is elsewhere */
-	u8 *miss[TB_MAX_INSNS + MISSES], *first_miss[MISSES];
-	unsigned int nr_miss, nr_first_miss;
+	struct miss miss[2 * TB_MAX_INSNS + 2 * MISSES];
+	unsigned int nr_miss;
+	u16 xmm, ymm; /* host vector registers that hold the guest's of the same number, or all of it */
+	bool sse, avx; /* their use has been checked */
+	bool fp;       /* MXCSR is the guest's */
+	u8 page_base; /* TAG and DELTA are those of an access by this guest register, or NO_HOST */
+	bool page_write;
+	struct elsewhere elsewhere[TB_MAX_INSNS];
+	unsigned int nr_elsewhere;
 	const u8 *leave; /* code of gen_leave, as we write it */
 };
 
@@ -60,9 +85,14 @@ void gen_flags_need(struct gen *g);
 /* The host's flags are the guest's new ones. */
 void gen_flags_set(struct gen *g);
 
-/* EA = the instruction's memory operand, and check it; or check EA: [EA + DELTA] is RAM, n bytes. */
+/*
+ * EA = the instruction's memory operand, and check it; or check EA, whose base is a guest register:
+ * [EA + DELTA] is RAM, n bytes.
+ */
 void gen_operand(struct gen *g, const struct insn *i, unsigned int n, bool write);
-void gen_check(struct gen *g, unsigned int n, bool write);
+void gen_check(struct gen *g, u8 base, unsigned int n, bool write);
+/* The code for accesses elsewhere, behind the run's last instruction. */
+void gen_elsewhere(struct gen *g);
 
 /* UOP points at the instruction: where it faults, and the handler that takes over from it. */
 void gen_set_uop(struct gen *g);
@@ -72,7 +102,19 @@ void gen_miss_if(struct gen *g, u8 cc);
 /* A jump whose target is written later. */
 u8 *gen_jump(struct gen *g, u8 cc); /* CC_ALWAYS: JMP */
 void gen_land(struct gen *g, u8 *jump);
+void gen_jump_to(struct gen *g, u8 cc, const u8 *to);
 enum { CC_E = 4, CC_NE = 5, CC_A = 7, CC_ALWAYS = 16 };
+
+/* ---- vector.c: vector registers and MXCSR ---- */
+
+/* Check that instructions with these rules may run, and have MXCSR loaded if they need it. */
+void gen_vec_begin(struct gen *g, u32 rules);
+/* Host register n has the guest's value: 16 bytes, or all of it. */
+void gen_vec_get(struct gen *g, u8 n, bool whole);
+/* It has changed. */
+void gen_vec_put(struct gen *g, u8 n, bool whole);
+/* The run is left here. fp: is MXCSR the guest's? */
+void gen_vec_end(struct gen *g, bool fp);
 
 /* ---- branch.c: from block to block ---- */
 

@@ -6,8 +6,7 @@
  */
 #include "translate/gen.h"
 
-#define NOT_SIMPLE (RULE_MXCSR | RULE_X87 | RULE_MMX | RULE_ALIGN | RULE_SSE | RULE_AVX | RULE_CPL0 | \
-		    RULE_PROT | RULE_BRANCH | RULE_ENDTB)
+#define NOT_SIMPLE (RULE_X87 | RULE_MMX | RULE_CPL0 | RULE_PROT | RULE_BRANCH | RULE_ENDTB)
 
 /* ---- class N ---- */
 
@@ -17,11 +16,14 @@ struct native {
 	const struct insn_row *row;
 	u8 opcode;
 	u8 ext;	       /* ModRM.reg, if it is no register */
-	u8 reg, rm;    /* guest registers, or NO_HOST */
+	struct place {
+		u8 guest;     /* register, or NO_HOST */
+		u8 access;    /* ACC_* */
+		bool vec;
+		bool partial; /* a write leaves some of a general register */
+	} reg, rm, vvvv, is4; /* where the encoding has them; is4: in the immediate */
 	u8 count_reg;  /* operand in CL: GPR_RCX, or NO_HOST */
 	u8 mem_access; /* ACC_* */
-	u8 reg_access, rm_access;
-	bool reg_partial, rm_partial; /* a write leaves some of the register */
 };
 
 static bool is_high8(const struct insn *i, unsigned int k, unsigned int n)
@@ -34,20 +36,18 @@ static bool is_accumulator(const struct operand *o)
 	return o->kind == OPND_FIX && o->fixed == GPR_RAX;
 }
 
-static bool set_rm(struct native *n, unsigned int k, u8 guest)
+static bool set_gpr(struct native *n, struct place *p, unsigned int k, u8 guest)
 {
-	n->rm = guest;
-	n->rm_access = n->row->opnd[k].acc;
-	n->rm_partial = insn_opnd_size(n->i, k) < 4;
-	return !is_high8(n->i, k, guest) || is_accumulator(&n->row->opnd[k]);
+	const struct operand *o = &n->row->opnd[k];
+
+	*p = (struct place){guest, o->acc, .partial = insn_opnd_size(n->i, k) < 4};
+	return is_accumulator(o) || !is_high8(n->i, k, guest);
 }
 
-static bool set_reg(struct native *n, unsigned int k, u8 guest)
+static bool set_vec(struct native *n, struct place *p, unsigned int k, u8 guest)
 {
-	n->reg = guest;
-	n->reg_access = n->row->opnd[k].acc;
-	n->reg_partial = insn_opnd_size(n->i, k) < 4;
-	return !is_high8(n->i, k, guest) || is_accumulator(&n->row->opnd[k]);
+	*p = (struct place){guest, n->row->opnd[k].acc, .vec = true};
+	return true;
 }
 
 /* ADD eAX, imm and its kin are the host's 80 and 81, TEST is F6 and F7. */
@@ -66,27 +66,39 @@ static bool set_accumulator(struct native *n, unsigned int k)
 	} else {
 		return false;
 	}
-	return set_rm(n, k, GPR_RAX);
+	return set_gpr(n, &n->rm, k, GPR_RAX);
 }
 
 static bool set_operand(struct native *n, unsigned int k)
 {
 	const struct operand *o = &n->row->opnd[k];
+	const struct insn *i = n->i;
 
+	if ((i->flags & INSN_MEM) && (o->kind == OPND_E || o->kind == OPND_M || o->kind == OPND_W)) {
+		n->mem_access = o->acc;
+		return true;
+	}
 	switch (o->kind) {
 	case OPND_NONE:
 	case OPND_I:
 	case OPND_ONE:
 		return true;
 	case OPND_E:
-	case OPND_M:
 	case OPND_R:
-		if (!(n->i->flags & INSN_MEM))
-			return set_rm(n, k, n->i->rm);
-		n->mem_access = o->acc;
-		return true;
+		return set_gpr(n, &n->rm, k, i->rm);
 	case OPND_G:
-		return set_reg(n, k, n->i->reg);
+		return set_gpr(n, &n->reg, k, i->reg);
+	case OPND_B:
+		return set_gpr(n, &n->vvvv, k, i->vvvv);
+	case OPND_W:
+	case OPND_U:
+		return set_vec(n, &n->rm, k, i->rm);
+	case OPND_V:
+		return set_vec(n, &n->reg, k, i->reg);
+	case OPND_H:
+		return set_vec(n, &n->vvvv, k, i->vvvv);
+	case OPND_L:
+		return set_vec(n, &n->is4, k, i->imm2 >> 4 & 15);
 	case OPND_FIX:
 		if (o->fixed == GPR_RAX)
 			return set_accumulator(n, k);
@@ -105,22 +117,32 @@ static bool is_bit_string(const struct insn *i)
 		(i->flags & INSN_MEM) && insn_row(i)->opnd[1].kind != OPND_I;
 }
 
-static bool set_operands(struct native *n, const struct insn *i)
+static bool is_offered(const struct gen *g, const struct insn *i)
 {
 	const struct insn_row *row = insn_row(i);
 
-	*n = (struct native){.i = i, .row = row, .opcode = i->opcode, .ext = i->modrm >> 3 & 7,
-		.reg = NO_HOST, .rm = NO_HOST, .count_reg = NO_HOST};
-	if (row->cls != CLASS_N || (row->rules & NOT_SIMPLE) || (i->flags & (INSN_VEX | INSN_MOFFS)))
+	if ((row->rules & RULE_AVX2L) && (i->flags & INSN_L) && !g->features[CPUF_AVX2])
 		return false;
-	if (row->gpr_written | row->xmm_read | row->xmm_written || is_bit_string(i))
+	return !row->cpuf || g->features[row->cpuf];
+}
+
+static bool set_operands(struct native *n, const struct insn *i)
+{
+	const struct insn_row *row = insn_row(i);
+	const struct place none = {.guest = NO_HOST};
+
+	*n = (struct native){.i = i, .row = row, .opcode = i->opcode, .ext = i->modrm >> 3 & 7,
+		.reg = none, .rm = none, .vvvv = none, .is4 = none, .count_reg = NO_HOST};
+	if (row->cls != CLASS_N || (row->rules & NOT_SIMPLE) || (i->flags & INSN_MOFFS))
+		return false;
+	if (row->gpr_written | row->xmm_written || is_bit_string(i))
 		return false;
 	for (unsigned int k = 0; k < ARRAY_SIZE(row->opnd); k++)
 		if (!set_operand(n, k))
 			return false;
 	if (row->gpr_read & ~(n->count_reg == NO_HOST ? 0 : BIT(n->count_reg)))
 		return false;
-	return n->rm != NO_HOST || n->mem_access;
+	return n->rm.guest != NO_HOST || n->mem_access;
 }
 
 static bool has_osz(const struct insn_row *row)
@@ -131,7 +153,7 @@ static bool has_osz(const struct insn_row *row)
 	return false;
 }
 
-static void emit_native(struct code *c, const struct native *n, u8 reg, u8 rm)
+static void emit_legacy(struct code *c, const struct native *n, u8 reg, u8 rm)
 {
 	static const u8 pp[] = {0, 0, 0xf3, 0xf2};
 	const struct insn *i = n->i;
@@ -148,14 +170,54 @@ static void emit_native(struct code *c, const struct native *n, u8 reg, u8 rm)
 		emit_reg(c, o, reg, rm);
 	else
 		emit_mem(c, o, reg, EA, DELTA, 0, 0);
-	for (k = 0; k < ARRAY_SIZE(n->row->opnd); k++)
-		if (n->row->opnd[k].kind == OPND_I)
-			emit_bytes(c, i->imm, insn_opnd_size(i, k));
 }
 
-static u8 mirror(struct gen *g, u8 guest, u8 access, bool partial)
+static void emit_with_vex(struct code *c, const struct native *n, u8 reg, u8 rm, u8 vvvv)
 {
-	return (access & ACC_R) || partial ? gen_get(g, guest) : NO_HOST;
+	const struct insn *i = n->i;
+	struct vex v = {i->map, n->opcode, INSN_PP(i), vvvv == NO_HOST ? 0 : vvvv, i->flags & INSN_W,
+		i->flags & INSN_L};
+
+	if (rm != NO_HOST)
+		emit_vex_reg(c, v, reg, rm);
+	else
+		emit_vex_mem(c, v, reg, EA, DELTA);
+}
+
+static void emit_immediates(struct code *c, const struct native *n)
+{
+	for (unsigned int k = 0; k < ARRAY_SIZE(n->row->opnd); k++)
+		if (n->row->opnd[k].kind == OPND_I)
+			emit_bytes(c, n->i->imm, insn_opnd_size(n->i, k));
+	if (n->is4.guest != NO_HOST)
+		emit_bytes(c, n->i->imm2 & 0xf0, 1);
+}
+
+/* Bring what it reads into the host's register; NO_HOST: none is needed before the operand is known. */
+static u8 place_read(struct gen *g, const struct native *n, const struct place *p)
+{
+	if (p->guest == NO_HOST)
+		return NO_HOST;
+	if (p->vec && (p->access & ACC_R))
+		gen_vec_get(g, p->guest, n->i->flags & INSN_VEX);
+	if (p->vec)
+		return p->guest;
+	return (p->access & ACC_R) || p->partial ? gen_get(g, p->guest) : NO_HOST;
+}
+
+static u8 place_define(struct gen *g, const struct place *p, u8 host)
+{
+	return host == NO_HOST && p->guest != NO_HOST ? gen_def(g, p->guest) : host;
+}
+
+static void place_write(struct gen *g, const struct native *n, const struct place *p)
+{
+	if (p->guest == NO_HOST || !(p->access & ACC_W))
+		return;
+	if (p->vec)
+		gen_vec_put(g, p->guest, n->i->flags & INSN_VEX);
+	else
+		gen_put(g, p->guest);
 }
 
 /*
@@ -170,30 +232,55 @@ static void flags_before(struct gen *g, const struct insn_row *row)
 		gen_flags_need(g);
 }
 
+/* The memory operand, and #GP's condition for the interpreter. */
+static void native_operand(struct gen *g, const struct native *n)
+{
+	unsigned int size = insn_mem_size(n->i);
+
+	gen_operand(g, n->i, size, n->mem_access & ACC_W);
+	if (!(n->row->rules & RULE_ALIGN))
+		return;
+	emit_reg(&g->c, (struct opcode){1, 0, 0xf6}, 0, EA); /* test */
+	emit_bytes(&g->c, size - 1, 1);
+	gen_miss_if(g, CC_NE);
+}
+
+static void emit_native(struct gen *g, const struct native *n, u8 reg, u8 rm, u8 vvvv)
+{
+	if (n->i->flags & INSN_VEX)
+		emit_with_vex(&g->c, n, reg, rm, vvvv);
+	else
+		emit_legacy(&g->c, n, reg, rm);
+	emit_immediates(&g->c, n);
+}
+
 static bool native(struct gen *g, const struct insn *i)
 {
 	struct native n;
-	u8 reg, rm = NO_HOST;
+	u8 reg, rm, vvvv;
 
-	if (!set_operands(&n, i))
+	if (!is_offered(g, i) || !set_operands(&n, i))
 		return false;
+	if (n.row->rules & (RULE_SSE | RULE_AVX))
+		gen_vec_begin(g, n.row->rules);
 	if (n.count_reg != NO_HOST)
 		gen_get_in(g, n.count_reg, RCX);
-	reg = n.reg == NO_HOST ? n.ext : mirror(g, n.reg, n.reg_access, n.reg_partial);
-	if (n.rm != NO_HOST)
-		rm = mirror(g, n.rm, n.rm_access, n.rm_partial);
+	if (n.row->xmm_read)
+		gen_vec_get(g, 0, i->flags & INSN_VEX);
+	reg = place_read(g, &n, &n.reg);
+	rm = place_read(g, &n, &n.rm);
+	vvvv = place_read(g, &n, &n.vvvv);
+	place_read(g, &n, &n.is4);
 	if (n.mem_access)
-		gen_operand(g, i, insn_mem_size(i), n.mem_access & ACC_W);
-	if (reg == NO_HOST)
-		reg = gen_def(g, n.reg);
-	if (n.rm != NO_HOST && rm == NO_HOST)
-		rm = gen_def(g, n.rm);
+		native_operand(g, &n);
+	reg = n.reg.guest == NO_HOST ? n.ext : place_define(g, &n.reg, reg);
+	rm = place_define(g, &n.rm, rm);
+	vvvv = place_define(g, &n.vvvv, vvvv);
 	flags_before(g, n.row);
-	emit_native(&g->c, &n, reg, rm);
-	if (n.reg != NO_HOST && (n.reg_access & ACC_W))
-		gen_put(g, n.reg);
-	if (n.rm != NO_HOST && (n.rm_access & ACC_W))
-		gen_put(g, n.rm);
+	emit_native(g, &n, reg, rm, vvvv);
+	place_write(g, &n, &n.reg);
+	place_write(g, &n, &n.rm);
+	place_write(g, &n, &n.vvvv);
 	if (n.row->fl_written)
 		gen_flags_set(g);
 	return true;
@@ -220,7 +307,7 @@ static bool lea(struct gen *g, const struct insn *i)
 	if (i->asz != 8 || i->osz < 4)
 		return false;
 	if (i->rm == GPR_RIP)
-		emit_load(&g->c, base = EA, CPU, offsetof(struct cpu, regs[GPR_RIP]));
+		base = RIP;
 	else if (i->rm != GPR_ZERO)
 		base = gen_get(g, i->rm);
 	if (i->index != GPR_ZERO)
@@ -257,7 +344,7 @@ static bool push(struct gen *g, const struct insn *i)
 	from = imm ? 0 : gen_get(g, n);
 	sp = gen_get(g, GPR_RSP);
 	emit_lea(&g->c, EA, sp, NO_HOST, 0, -8);
-	gen_check(g, 8, true);
+	gen_check(g, GPR_RSP, 8, true);
 	emit_mem(&g->c, (struct opcode){8, 0, imm ? 0xc7 : 0x89}, from, EA, DELTA, 0, 0);
 	if (imm)
 		emit_bytes(&g->c, i->imm, 4);
@@ -266,9 +353,9 @@ static bool push(struct gen *g, const struct insn *i)
 }
 
 /* The value that EA points at goes to guest register n, RSP to EA + 8; POP RSP has the value. */
-static void pop_to(struct gen *g, u8 n)
+static void pop_to(struct gen *g, u8 base, u8 n)
 {
-	gen_check(g, 8, false);
+	gen_check(g, base, 8, false);
 	emit_mem(&g->c, (struct opcode){8, 0, 0x8b}, gen_def(g, n), EA, DELTA, 0, 0);
 	if (n != GPR_RSP)
 		move_stack(g, EA, 8);
@@ -282,7 +369,7 @@ static bool pop(struct gen *g, const struct insn *i)
 	if (n == NO_HOST)
 		return false;
 	emit_mov(&g->c, EA, gen_get(g, GPR_RSP));
-	pop_to(g, n);
+	pop_to(g, GPR_RSP, n);
 	return true;
 }
 
@@ -291,7 +378,7 @@ static bool leave(struct gen *g, const struct insn *i)
 	if (i->osz != 8)
 		return false;
 	emit_mov(&g->c, EA, gen_get(g, GPR_RBP));
-	pop_to(g, GPR_RBP);
+	pop_to(g, GPR_RBP, GPR_RBP);
 	return true;
 }
 

@@ -14,7 +14,8 @@
 #include "translate/gen.h"
 
 #define CODE_SIZE (64u << 20)
-#define INSN_MAX  160u /* bytes of host code for one instruction, its part of the jumps included */
+#define INSN_MAX  256u /* bytes of host code for one instruction, its part of the jumps included */
+#define PROLOGUE  8u   /* bytes, for who comes from an interpreter's handler */
 #define BLOCK_MAX (TB_MAX_INSNS * INSN_MAX + 4096u)
 
 /* ---- one run ---- */
@@ -26,19 +27,42 @@ static void jump_to_handler(struct gen *g)
 	emit_bytes(&g->c, 0x26ff, 2);
 }
 
-/* Where instructions go that find no RAM: to the interpreter's handlers. */
-static void end_run(struct gen *g, uop_fn *first)
+/* Where instructions of this kind go that find no RAM: to the interpreter's handlers. */
+static void land_misses(struct gen *g, bool of_first, bool fp, uop_fn *first)
 {
-	for (unsigned int m = 0; m < g->nr_miss; m++)
-		gen_land(g, g->miss[m]);
-	if (g->nr_miss)
-		jump_to_handler(g);
-	if (!g->nr_first_miss)
+	bool any = false;
+
+	for (unsigned int k = 0; k < g->nr_miss; k++)
+		if (g->miss[k].first == of_first && g->miss[k].fp == fp) {
+			gen_land(g, g->miss[k].jump);
+			any = true;
+		}
+	if (!any)
 		return;
-	for (unsigned int m = 0; m < g->nr_first_miss; m++)
-		gen_land(g, g->first_miss[m]);
+	gen_vec_end(g, fp);
+	if (!of_first) {
+		jump_to_handler(g);
+		return;
+	}
 	emit_const(&g->c, RAX, (u64)first);
 	emit_bytes(&g->c, 0xe0ff, 2); /* jmp rax */
+}
+
+static void end_run(struct gen *g, uop_fn *first)
+{
+	gen_elsewhere(g);
+	for (unsigned int kind = 0; kind < 4; kind++)
+		land_misses(g, kind & 1, kind & 2, first);
+}
+
+/* Are the TLB's checks all that its memory operand needs? (cpu/uop.c) */
+static bool operand_is_plain(const struct uop *u, const struct insn *i)
+{
+	s64 from_start = i->rm == GPR_RIP ? u->off + i->len : 0;
+
+	if (!(i->flags & INSN_MEM))
+		return true;
+	return i->asz == 8 && !(i->flags & INSN_MOFFS) && u->disp == i->disp + from_start;
 }
 
 static bool translatable(struct gen *g, bool (*emit)(struct gen *g, const struct insn *i))
@@ -46,7 +70,7 @@ static bool translatable(struct gen *g, bool (*emit)(struct gen *g, const struct
 	struct gen before = *g;
 
 	g->busy = 0;
-	if (g->tb->uop[g->k].fn != uop_slow && emit(g, &g->tb->insn[g->k]))
+	if (operand_is_plain(&g->tb->uop[g->k], &g->tb->insn[g->k]) && emit(g, &g->tb->insn[g->k]))
 		return true;
 	*g = before;
 	return false;
@@ -64,6 +88,8 @@ static void keep_handlers(struct cpu *cpu, struct tb *tb)
 /* The run's way out: by the branch, behind the last instruction, or to the uop that is not ours. */
 static void leave_run(struct gen *g)
 {
+	gen_vec_end(g, g->fp);
+	g->fp = false;
 	if (g->k == g->tb->n) {
 		gen_fall_through(g);
 	} else if (translatable(g, gen_branch)) {
@@ -80,10 +106,12 @@ static unsigned int run(struct translator *t, struct cpu *cpu, struct tb *tb, un
 {
 	u8 *start = t->code.rw + t->code.used;
 	struct gen g = {.c.p = start, .tb = tb, .first = k, .k = k, .at = k, .image = true,
-		.leave = t->code.rw, .bmi2 = __builtin_cpu_supports("bmi2")};
+		.leave = t->code.rw, .bmi2 = __builtin_cpu_supports("bmi2"), .page_base = NO_HOST,
+		.features = cpu->features};
 
 	memset(g.host_of, NO_HOST, sizeof(g.host_of));
 	memset(g.guest_of, NO_HOST, sizeof(g.guest_of));
+	emit_load(&g.c, RIP, CPU, offsetof(struct cpu, regs[GPR_RIP])); /* PROLOGUE */
 	while (g.k < tb->n && translatable(&g, gen_plain))
 		g.k++;
 	leave_run(&g);
@@ -103,7 +131,7 @@ static void make_enter(struct translator *t, struct tb *tb)
 	struct gen g = {.c.p = start, .tb = tb, .leave = t->code.rw};
 	const u8 *first = (const u8 *)tb->uop[0].fn;
 
-	gen_enter(&g, code_memory_has(&t->code, (u64)first) ? first - t->code.rx + t->code.rw : NULL);
+	gen_enter(&g, code_memory_has(&t->code, (u64)first) ? first - t->code.rx + t->code.rw + PROLOGUE : NULL);
 	tb->enter = t->code.rx + t->code.used;
 	t->code.used = ALIGN_UP(t->code.used + (u32)(g.c.p - start), 16);
 }
