@@ -25,12 +25,15 @@ numbers() {
 	tr -d '\r' < "$dir/$1.console" | sed -n 's/^COUNT \([0-9]*\)$/\1/p'
 }
 
-# Waits until a moment of QEMU number $1: the first in the boot, the others some numbers later
+# come NUMBER N: has that QEMU said N or more?
+come() { numbers "$1" | awk -v n="$2" '$1 >= n {yes = 1} END {exit !yes}'; }
+
+# Waits until a moment of QEMU number $1: the first two in the boot, the others some numbers later
 moment() {
 	local ms=$((RANDOM % 4000)) more=$((RANDOM % (last / hops)))
-	if [ "$1" -gt 0 ]; then
+	if [ "$1" -gt 1 ]; then
 		at=$((at + more))
-		until_true "$1" 300 shows "$1" "^COUNT $at[^0-9]" || return
+		until_true "$1" 300 come "$1" "$at" || return
 		ms=$((ms % 100))
 	fi
 	sleep "$(printf %d.%03d $((ms / 1000)) $((ms % 1000)))"
