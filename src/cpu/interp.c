@@ -300,7 +300,7 @@ int cpu_attach(struct cpu *cpu)
 		err = tb_cache_create(cpu);
 		if (err)
 			return err;
-		cpu->mmu.watched = tb_page_has_code;
+		cpu->mmu.watched = tb_page_watched;
 		cpu->mmu.opaque = cpu;
 	}
 	if (!cpu->native) {

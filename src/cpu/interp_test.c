@@ -5,6 +5,9 @@
  */
 #include "cpu/guest_test.h"
 
+#include "base/hard.h"
+#include "cpu/tb.h"
+
 GUEST(sum, "xor %eax, %eax; mov $1000, %ecx; 1: add %rcx, %rax; dec %ecx; jnz 1b; hlt")
 GUEST(calls, "mov $0, %eax; mov $10, %ecx; 1: call 2f; loop 1b; hlt; 2: add $3, %eax; ret")
 GUEST(flags, "mov $0x7fffffff, %eax; add $1, %eax; seto %bl; sets %bh; setc %cl; setz %ch; "
@@ -39,6 +42,29 @@ GUEST(counts, "mov $0x50, %ebx; tzcnt %ebx, %eax; lzcnt %ebx, %edx; lzcnt 2f(%ri
 static void run_to_hlt(struct guest *g)
 {
 	assert_int_equal(guest_run(g), LEAVE_HLT);
+}
+
+/* f, in a page of its own, is called, overwritten in a loop, and called again */
+GUEST(becomes_data, "call 2f; mov %eax, %esi; mov $1000, %ecx; 1: mov %ecx, 3f(%rip); dec %ecx; jnz 1b; "
+		    "hlt; movl $77, 2f+1(%rip); call 2f; hlt; .org becomes_data_code + 4096; 2: mov $5, %eax; ret; "
+		    ".balign 64; 3: .long 0")
+
+static void code_becomes_data(void **state)
+{
+	struct guest *g = guest_create();
+	gpa_t page = gpa(CODE + 0x1000);
+
+	(void)state;
+	guest_load(g, becomes_data);
+	run_to_hlt(g);
+	assert_int_equal(g->cpu.regs[GPR_RSI], 5);
+	if (!HARD)
+		assert_false(tb_page_has_code(&g->cpu, page));
+	run_to_hlt(g);
+	assert_int_equal(g->cpu.regs[GPR_RAX], 77);
+	if (!HARD)
+		assert_true(tb_page_has_code(&g->cpu, page));
+	guest_destroy(g);
 }
 
 static void counts_and_chains(void **state)
@@ -390,6 +416,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(counts_and_chains),
+	cmocka_unit_test(code_becomes_data),
 		cmocka_unit_test(flat_code_does_what_checked_code_does),
 		cmocka_unit_test(calls_and_returns),
 		cmocka_unit_test(code_segments_are_told_apart),

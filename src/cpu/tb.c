@@ -84,6 +84,66 @@ bool tb_page_has_code(void *opaque, gpa_t page)
 	return c && pfn / 64 < c->nr_code_words && (c->code_pages[pfn / 64] & BIT(pfn % 64));
 }
 
+/* ---- pages that have become data ---- */
+
+#define PATIENCE 64u /* writes; each time that a page is given up it grows */
+
+/* Who still leads to it finds that its bytes have changed. */
+static void kill_block(struct cpu *cpu, struct tb *tb)
+{
+	static const u64 never;
+
+	tb->first = (const u8 *)&never;
+	tb->copy0 = 1;
+	tb->mask0 = ~0ull;
+	if (cpu->translator)
+		tb->enter = cpu->translator->leave;
+}
+
+static bool is_in_page(const struct tb *tb, u64 pfn, const u8 *hva)
+{
+	return tb->gpa.v >> PAGE_SHIFT == pfn ||
+	       (tb->hva2 && !(((u64)tb->hva2 ^ (u64)hva) & PAGE_MASK));
+}
+
+static void give_up_page(struct cpu *cpu, u64 pfn, const u8 *hva)
+{
+	struct tb_cache *c = cpu->tbs;
+	struct tb *tb, **link;
+
+	for (u32 k = 0; k < HASH_SIZE; k++)
+		for (link = &c->hash[k]; (tb = *link);)
+			if (is_in_page(tb, pfn, hva)) {
+				*link = tb->hash_next;
+				kill_block(cpu, tb);
+			} else {
+				link = &tb->hash_next;
+			}
+	c->code_pages[pfn / 64] &= ~BIT(pfn % 64);
+}
+
+bool tb_page_watched(void *opaque, gpa_t page)
+{
+	struct cpu *cpu = opaque;
+	struct tb_cache *c = cpu->tbs;
+	u64 pfn = page.v >> PAGE_SHIFT;
+	unsigned int k = pfn % ARRAY_SIZE(c->patience);
+	const u8 *hva;
+
+	if (!tb_page_has_code(cpu, page))
+		return false;
+	if (++c->patience[k].writes < PATIENCE << c->patience[k].given_up)
+		return true;
+	c->patience[k].writes = 0;
+	hva = mem_hva(cpu->mmu.slots, page, 1, false);
+	if (c->cur && is_in_page(c->cur, pfn, hva)) /* it would not see that it changes itself */
+		return true;
+	if (c->patience[k].given_up < 20)
+		c->patience[k].given_up++;
+	give_up_page(cpu, pfn, hva);
+	return false;
+}
+
 /* By mmap alone: a VMM's seccomp filter may leave malloc no brk. */
 static bool grow_code_pages(struct tb_cache *c, u64 words)
 {

@@ -81,6 +81,7 @@ struct translator {
 	void (*block)(struct translator *t, struct cpu *cpu, struct tb *tb);
 	void (*flush)(struct translator *t); /* no block is left */
 	void (*destroy)(struct translator *t);
+	const u8 *leave; /* tb->enter of a block that nobody may enter */
 	struct code_memory code; /* where a fault happens in it, RSI is the uop and RDX the flags image */
 	bool full;		 /* no room for a further block: flush */
 	u8 shortest;		 /* run of instructions that is worth it */
@@ -127,6 +128,10 @@ struct tb_cache {
 	size_t used;
 	u64 *code_pages; /* bitmap by page frame, grows; pages that have (had) blocks */
 	u64 nr_code_words;
+	struct {
+		u32 writes;
+		u8 given_up;
+	} patience[1024]; /* with pages that hold code, by page frame */
 };
 
 MUSTCHECK int tb_cache_create(struct cpu *cpu); /* 0, -ENOMEM */
@@ -144,8 +149,13 @@ MUSTCHECK enum stop tb_fetch_one(struct cpu *cpu, struct insn *out);
 /* n bytes of code at rip. Stops as tb_fetch_one does. */
 MUSTCHECK enum stop tb_fetch_bytes(struct cpu *cpu, u64 rip, u8 *out, unsigned int n);
 
-/* mmu->watched: may this page hold code that has been decoded? */
+/* May this page hold code that has been decoded? */
 bool tb_page_has_code(void *cpu, gpa_t page);
+/*
+ * mmu->watched: the same, asked at each write that does not pass by the TLB. A page that is written
+ * again and again has become data: its blocks are given up.
+ */
+bool tb_page_watched(void *cpu, gpa_t page);
 
 /* A store of len bytes at host address hva went through the slow path. */
 static inline void tb_note_write(struct cpu *cpu, const u8 *hva, u32 len)

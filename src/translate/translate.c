@@ -16,7 +16,7 @@
 #define CODE_SIZE (64u << 20)
 #define INSN_MAX  256u /* bytes of host code for one instruction, its part of the jumps included */
 #define PROLOGUE  8u   /* bytes, for who comes from an interpreter's handler */
-#define BLOCK_MAX (TB_MAX_INSNS * INSN_MAX + 4096u)
+#define BLOCK_MAX (2 * TB_MAX_INSNS * INSN_MAX + 4096u) /* a loop's body comes twice */
 
 /* ---- one run ---- */
 
@@ -85,9 +85,45 @@ static void keep_handlers(struct cpu *cpu, struct tb *tb)
 		tb->fn[k] = tb->uop[k].fn;
 }
 
+/* The loop's body once more, with the mirrors and the page that are there. */
+static void make_body(struct gen *g)
+{
+	for (g->k = 0; g->k + 1 < g->tb->n; g->k++) {
+		g->busy = 0;
+		(void)!gen_plain(g, &g->tb->insn[g->k]); /* as before */
+	}
+	gen_loop_end(g, &g->tb->insn[g->k]);
+}
+
+/*
+ * A loop of one block comes twice: for whoever comes to it, and again for who comes from its end and
+ * has the mirrors already.
+ */
+static void make_loop(struct gen *g)
+{
+	struct gen head;
+
+	gen_loop_end(g, &g->tb->insn[g->k]);
+	head = *g;
+	make_body(g);
+	if (g->page_base != head.page_base || g->page_write < head.page_write) {
+		head.page_base = NO_HOST; /* the second time round it would be another's */
+		*g = head;
+		make_body(g);
+	}
+	gen_match(g, &head);
+	gen_jump_to(g, CC_ALWAYS, head.c.p);
+	gen_loop_exit(g);
+}
+
 /* The run's way out: by the branch, behind the last instruction, or to the uop that is not ours. */
 static void leave_run(struct gen *g)
 {
+	if (g->k < g->tb->n && gen_is_loop(g, &g->tb->insn[g->k])) {
+		make_loop(g);
+		g->k++;
+		return;
+	}
 	gen_vec_end(g, g->fp);
 	g->fp = false;
 	if (g->k == g->tb->n) {
@@ -140,7 +176,7 @@ static void make_enter(struct translator *t, struct tb *tb)
 
 static void block(struct translator *t, struct cpu *cpu, struct tb *tb)
 {
-	tb->enter = t->code.rx; /* the way back to the loop */
+	tb->enter = t->leave;
 	if (t->code.used + BLOCK_MAX > t->code.size) {
 		t->full = true;
 		return;
@@ -156,6 +192,7 @@ static void flush(struct translator *t)
 	struct code c = {t->code.rw};
 
 	gen_leave(&c);
+	t->leave = t->code.rx;
 	t->code.used = ALIGN_UP((u32)(c.p - t->code.rw), 16);
 	t->full = false;
 }
