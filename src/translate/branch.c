@@ -69,6 +69,45 @@ static void go_indirect(struct gen *g)
 	enter_block(g, RAX);
 }
 
+/* ---- the block's bytes ---- */
+
+static void compare_word(struct gen *g, u64 v, u64 mask, const u8 *at)
+{
+	s32 disp = at - g->tb->first;
+
+	emit_const(&g->c, R11, v);
+	if (mask == ~0ull) {
+		emit_mem(&g->c, (struct opcode){8, 0, 0x3b}, R11, R10, NO_HOST, 0, disp);
+		return;
+	}
+	emit_mem(&g->c, (struct opcode){8, 0, 0x33}, R11, R10, NO_HOST, 0, disp);
+	emit_const(&g->c, RAX, mask);
+	emit_reg(&g->c, (struct opcode){8, 0, 0x85}, R11, RAX);
+}
+
+/* As tb_same_page. changed: jumps for who has found a difference. */
+static unsigned int compare_code(struct gen *g, u8 **changed)
+{
+	const struct tb *tb = g->tb;
+	const u8 *last = tb->hva + tb->len - 8, *p = tb->hva + 8;
+	unsigned int nr = 0;
+
+	emit_const(&g->c, R10, (u64)tb->first);
+	compare_word(g, tb->copy0, tb->mask0, tb->first);
+	changed[nr++] = gen_jump(g, CC_NE);
+	for (unsigned int k = 0; k < tb->nr_words; k++, p += 8) {
+		compare_word(g, tb->copy[k], ~0ull, p < last ? p : last);
+		changed[nr++] = gen_jump(g, CC_NE);
+	}
+	return nr;
+}
+
+static void add_insns(struct gen *g, s8 n)
+{
+	emit_mem(&g->c, (struct opcode){8, 0, 0x83}, 0, CPU, NO_HOST, 0, offsetof(struct cpu, insns));
+	emit_bytes(&g->c, (u8)n, 1);
+}
+
 /* ---- direct branches ---- */
 
 /* To `rel` bytes behind the block's start. slot: offset from UOP. */
@@ -111,6 +150,49 @@ static bool jcc(struct gen *g, const struct insn *i)
 	gen_land(g, taken);
 	go_direct(g, TAKEN_SLOT, u->imm);
 	return true;
+}
+
+/* ---- a loop of one block ---- */
+
+bool gen_is_loop(const struct gen *g, const struct insn *i)
+{
+	return g->first == 0 && g->k && g->k + 1 == g->tb->n && insn_op(i) == OP_JCC && i->osz == 8 &&
+	       !g->tb->uop[g->k].imm && !g->tb->len2;
+}
+
+/* What gen_enter does, but that the block is this one. Who may not go on leaves by gen_loop_exit. */
+static void enter_again(struct gen *g)
+{
+	test_requests(g);
+	g->exit[g->nr_exits++] = gen_jump(g, CC_NE);
+	g->nr_exits += compare_code(g, g->exit + g->nr_exits);
+	add_insns(g, g->tb->n);
+	emit_lea(&g->c, UOP, UOP, NO_HOST, 0, -(s32)(g->k * sizeof(struct uop)));
+	g->at = 0;
+	g->live = false;
+}
+
+void gen_loop_end(struct gen *g, const struct insn *i)
+{
+	u8 *taken;
+
+	gen_flags_save(g);
+	gen_set_uop(g);
+	gen_flags_need(g);
+	taken = gen_jump(g, i->opcode & 15);
+	gen_vec_end(g, g->fp);
+	go_direct(g, NOT_TAKEN_SLOT, g->tb->uop[g->k].disp);
+	gen_land(g, taken);
+	enter_again(g);
+}
+
+void gen_loop_exit(struct gen *g)
+{
+	for (unsigned int k = 0; k < g->nr_exits; k++)
+		gen_land(g, g->exit[k]);
+	gen_vec_end(g, g->fp);
+	emit_lea(&g->c, SLOT, UOP, NO_HOST, 0, TAKEN_SLOT);
+	leave_if(g, CC_ALWAYS);
 }
 
 /* ---- calls and returns ---- */
@@ -206,43 +288,6 @@ bool gen_branch(struct gen *g, const struct insn *i)
 }
 
 /* ---- into a block, and back to the loop ---- */
-
-static void compare_word(struct gen *g, u64 v, u64 mask, const u8 *at)
-{
-	s32 disp = at - g->tb->first;
-
-	emit_const(&g->c, R11, v);
-	if (mask == ~0ull) {
-		emit_mem(&g->c, (struct opcode){8, 0, 0x3b}, R11, R10, NO_HOST, 0, disp);
-		return;
-	}
-	emit_mem(&g->c, (struct opcode){8, 0, 0x33}, R11, R10, NO_HOST, 0, disp);
-	emit_const(&g->c, RAX, mask);
-	emit_reg(&g->c, (struct opcode){8, 0, 0x85}, R11, RAX);
-}
-
-/* As tb_same_page. changed: jumps for who has found a difference. */
-static unsigned int compare_code(struct gen *g, u8 **changed)
-{
-	const struct tb *tb = g->tb;
-	const u8 *last = tb->hva + tb->len - 8, *p = tb->hva + 8;
-	unsigned int nr = 0;
-
-	emit_const(&g->c, R10, (u64)tb->first);
-	compare_word(g, tb->copy0, tb->mask0, tb->first);
-	changed[nr++] = gen_jump(g, CC_NE);
-	for (unsigned int k = 0; k < tb->nr_words; k++, p += 8) {
-		compare_word(g, tb->copy[k], ~0ull, p < last ? p : last);
-		changed[nr++] = gen_jump(g, CC_NE);
-	}
-	return nr;
-}
-
-static void add_insns(struct gen *g, s8 n)
-{
-	emit_mem(&g->c, (struct opcode){8, 0, 0x83}, 0, CPU, NO_HOST, 0, offsetof(struct cpu, insns));
-	emit_bytes(&g->c, (u8)n, 1);
-}
 
 /*
  * The block counts as entered before its bytes are read: if they cannot be, the guest is at its

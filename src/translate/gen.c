@@ -95,6 +95,13 @@ void gen_put(struct gen *g, unsigned int n)
 	emit_store(&g->c, g->host_of[n], CPU, reg_at(n));
 }
 
+void gen_match(struct gen *g, const struct gen *there)
+{
+	for (unsigned int n = 0; n < 16; n++)
+		if (there->host_of[n] != NO_HOST && g->host_of[n] != there->host_of[n])
+			emit_load(&g->c, there->host_of[n], CPU, reg_at(n));
+}
+
 /* ---- flags ---- */
 
 void gen_flags_save(struct gen *g)

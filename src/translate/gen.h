@@ -53,15 +53,17 @@ struct gen {
 	u8 guest_of[16];       /* what a host register mirrors, or NO_HOST */
 	u16 busy;	       /* mirrors that this instruction needs */
 	u16 age[16], clock;    /* of the mirrors */
-	struct miss miss[2 * TB_MAX_INSNS + 2 * MISSES];
+	struct miss miss[2 * (2 * TB_MAX_INSNS + MISSES)]; /* a loop's body comes twice */
 	unsigned int nr_miss;
 	u16 xmm, ymm; /* host vector registers that hold the guest's of the same number, or all of it */
 	bool sse, avx; /* their use has been checked */
 	bool fp;       /* MXCSR is the guest's */
 	u8 page_base; /* TAG and DELTA are those of an access by this guest register, or NO_HOST */
 	bool page_write;
-	struct elsewhere elsewhere[TB_MAX_INSNS];
+	struct elsewhere elsewhere[2 * TB_MAX_INSNS];
 	unsigned int nr_elsewhere;
+	u8 *exit[2 * (TB_MAX_INSNS * 2 + 3)]; /* of gen_loop_end */
+	unsigned int nr_exits;
 	const u8 *leave; /* code of gen_leave, as we write it */
 };
 
@@ -76,6 +78,8 @@ void gen_get_in(struct gen *g, unsigned int n, u8 h);
 void gen_give_up(struct gen *g, u8 h);
 /* Its mirror has changed. */
 void gen_put(struct gen *g, unsigned int n);
+/* All that was a mirror there is one here. */
+void gen_match(struct gen *g, const struct gen *there);
 
 /* Code follows that may leave the run, or destroys the host's flags. */
 void gen_flags_save(struct gen *g);
@@ -120,6 +124,12 @@ void gen_vec_end(struct gen *g, bool fp);
 
 /* The branch that ends the block. false: none, or not one of ours. */
 bool gen_branch(struct gen *g, const struct insn *i);
+/* Does the branch end a loop that is just this block? */
+bool gen_is_loop(const struct gen *g, const struct insn *i);
+/* That branch: on behind the block, or here, where the body starts again with mirrors as they are. */
+void gen_loop_end(struct gen *g, const struct insn *i);
+/* Out of line: to the loop of cpu_run. */
+void gen_loop_exit(struct gen *g);
 /* Behind the last instruction of a block that does not end in a branch. */
 void gen_fall_through(struct gen *g);
 /* How other blocks come here: compare the code's bytes; the uop's handler may be elsewhere. */

@@ -119,6 +119,26 @@ static void random_insn(struct program *g)
 		put(g, seed >> 20, f->imm != IMM_Z ? f->imm : narrow ? 2 : 4);
 }
 
+/* A loop that is one block: the stack pointer and a counter in memory at its end. */
+static void random_loop(struct program *g)
+{
+	u8 *start;
+
+	put(g, 0x2484c741, 4); /* mov dword [r12 - 0x910], n */
+	put(g, (u32)-0x910, 4);
+	put(g, 1 + below(6), 4);
+	put(g, 0x00eb, 2); /* jmp to the next instruction */
+	start = g->p;
+	for (unsigned int k = 1 + below(7); k; k--)
+		random_insn(g);
+	put(g, 0x24a48d49, 4); /* lea rsp, [r12 + 0x800] */
+	put(g, 0x800, 4);
+	put(g, 0x248cff41, 4); /* dec dword [r12 - 0x910] */
+	put(g, (u32)-0x910, 4);
+	put(g, 0x75, 1); /* jnz */
+	put(g, start - (g->p + 1), 1);
+}
+
 /* Up to thirty times: random instructions, conditional jumps over the next few; then HLT. */
 static void random_program(u8 *code)
 {
@@ -133,6 +153,8 @@ static void random_program(u8 *code)
 		for (unsigned int k = below(4); k; k--)
 			random_insn(&g);
 		*skip = g.p - skip - 1;
+		if (below(3) == 0)
+			random_loop(&g);
 	}
 	put(&g, 0x24a48d49, 4); /* lea rsp, [r12 + 0x800]: without what was pushed */
 	put(&g, 0x800, 4);
