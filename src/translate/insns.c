@@ -334,14 +334,26 @@ static void move_stack(struct gen *g, u8 base, s32 by)
 	gen_put(g, GPR_RSP);
 }
 
+/* What is pushed: a register, or R9 with the memory operand. */
+static u8 pushed(struct gen *g, const struct insn *i)
+{
+	if (!(i->flags & INSN_MEM))
+		return gen_get(g, stack_reg(i));
+	gen_give_up(g, R9);
+	gen_operand(g, i, 8, false);
+	emit_mem(&g->c, (struct opcode){8, 0, 0x8b}, R9, EA, DELTA, 0, 0);
+	return R9;
+}
+
 static bool push(struct gen *g, const struct insn *i)
 {
-	bool imm = i->osz == 8 && insn_row(i)->opnd[0].kind == OPND_I;
-	u8 n = stack_reg(i), from, sp;
+	u8 kind = insn_row(i)->opnd[0].kind, from = 0, sp;
+	bool imm = kind == OPND_I;
 
-	if (n == NO_HOST && !imm)
+	if (i->osz != 8 || (!imm && kind != OPND_Z && kind != OPND_E))
 		return false;
-	from = imm ? 0 : gen_get(g, n);
+	if (!imm)
+		from = pushed(g, i);
 	sp = gen_get(g, GPR_RSP);
 	emit_lea(&g->c, EA, sp, NO_HOST, 0, -8);
 	gen_check(g, GPR_RSP, 8, true);
