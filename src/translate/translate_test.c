@@ -225,7 +225,7 @@ static void run_both(u64 at)
 static void random_programs(void **state)
 {
 	const char *env = getenv("SEED"), *n = getenv("CASES");
-	u64 first = env ? strtoull(env, NULL, 0) : 1, cases = n ? strtoull(n, NULL, 0) : 400;
+	u64 first = env ? strtoull(env, NULL, 0) : 1, cases = n ? strtoull(n, NULL, 0) : OPT_TRANSLATE ? 400 : 10;
 
 	(void)state;
 	for (u64 k = 0; k < cases; k++)
