@@ -63,7 +63,7 @@ mkfifo "$dir/keys"
 exec 3<> "$dir/keys"
 start=$(date +%s)
 $run qemu-system-x86_64 -accel "$accel" -M q35 -m 1024 -nographic -nic none -no-reboot \
-	-kernel "$dir/vmlinuz" -initrd "$dir/initrd" -append "root=/dev/vda rw console=ttyS0" \
+	-kernel "$dir/vmlinuz" -initrd "$dir/initrd" -append "root=/dev/vda rw console=ttyS0 systemd.default_timeout_start_sec=900" \
 	-drive file="$dir/disk",if=virtio,format=raw < "$dir/keys" > "$dir/console" 2>&1 &
 qemu=$!
 wait_for "login: " 1200
