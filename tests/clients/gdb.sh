@@ -41,7 +41,8 @@ session() {
 		-ex "delete" -ex "break *$(address rest_init)" -ex continue -ex "echo REST\n" -ex 'output/x $rip' -ex "echo \n" \
 		-ex kill > "$dir/$1.gdb.out" 2> "$dir/$1.gdb.err"
 	close "$1"
-	sed -n '/^RIP/,$p' "$dir/$1.gdb.out" | sed 's/^\[Inferior.*//'
+	# how it is killed is the stub's: its answer may come or not
+	sed -n -e '/^Kill the program/q' -e '/^RIP/,$p' "$dir/$1.gdb.out"
 }
 
 # The bytes at an address: of the file vmlinux, and in the guest
