@@ -386,6 +386,12 @@ static void copy_bytes(struct tb *tb, const struct fetch *f, const u8 *bytes, u6
 		words[k] = load64(bytes + MIN(8 * k + 8, tb->len - 8u));
 }
 
+/* 64-bit code and flat 32-bit code, where an operand needs no check but the TLB's. */
+static bool is_translated(u32 bits)
+{
+	return bits == MODE_64 || (bits & ~(TBM_FS | TBM_GS)) == (MODE_32 | TBM_FLAT);
+}
+
 static struct tb *make_tb(struct cpu *cpu, const struct fetch *f, const struct build *b,
 	const struct fetch *second, u32 bits)
 {
@@ -412,7 +418,8 @@ static struct tb *make_tb(struct cpu *cpu, const struct fetch *f, const struct b
 	}
 	tb->uop[b->n] = (struct uop){.fn = uop_end, .imm = b->n == 1 ? b->insn[0].len : b->len};
 	tb->fn = NULL;
-	if (OPT_TRANSLATE && cpu->translator && bits == MODE_64)
+	tb->enter = cpu->translator ? cpu->translator->leave : NULL;
+	if (OPT_TRANSLATE && cpu->translator && is_translated(bits))
 		cpu->translator->block(cpu->translator, cpu, tb);
 	return tb;
 }

@@ -113,7 +113,7 @@ static void add_insns(struct gen *g, s8 n)
 /* To `rel` bytes behind the block's start. slot: offset from UOP. */
 static void go_direct(struct gen *g, s32 slot, s64 rel)
 {
-	emit_lea(&g->c, RIP, RIP, NO_HOST, 0, rel);
+	gen_lea(g, RIP, RIP, NO_HOST, 0, rel);
 	if ((g->tb->gpa.v & ~PAGE_MASK) + (u64)rel >= PAGE_SIZE) {
 		go_indirect(g);
 		return;
@@ -156,7 +156,7 @@ static bool jcc(struct gen *g, const struct insn *i)
 
 bool gen_is_loop(const struct gen *g, const struct insn *i)
 {
-	return g->first == 0 && g->k && g->k + 1 == g->tb->n && insn_op(i) == OP_JCC && i->osz == 8 &&
+	return g->first == 0 && g->k && g->k + 1 == g->tb->n && insn_op(i) == OP_JCC && i->osz == g->width &&
 	       !g->tb->uop[g->k].imm && !g->tb->len2;
 }
 
@@ -202,10 +202,10 @@ static void push_next(struct gen *g, const struct insn *i)
 {
 	u8 sp = gen_get(g, GPR_RSP);
 
-	emit_lea(&g->c, EA, sp, NO_HOST, 0, -8);
-	gen_check(g, GPR_RSP, 8, true);
-	emit_lea(&g->c, RAX, RIP, NO_HOST, 0, g->tb->uop[g->k].off + i->len);
-	emit_mem(&g->c, (struct opcode){8, 0, 0x89}, RAX, EA, DELTA, 0, 0);
+	gen_lea(g, EA, sp, NO_HOST, 0, -g->width);
+	gen_check(g, GPR_RSP, g->width, true);
+	gen_lea(g, RAX, RIP, NO_HOST, 0, g->tb->uop[g->k].off + i->len);
+	emit_mem(&g->c, (struct opcode){g->width, 0, 0x89}, RAX, EA, DELTA, 0, 0);
 	emit_store(&g->c, EA, CPU, offsetof(struct cpu, regs[GPR_RSP]));
 }
 
@@ -214,16 +214,18 @@ static void load_target(struct gen *g, const struct insn *i)
 {
 	gen_flags_lose(g);
 	if (i->flags & INSN_MEM) {
-		gen_operand(g, i, 8, false);
-		emit_mem(&g->c, (struct opcode){8, 0, 0x8b}, TARGET, EA, DELTA, 0, 0);
+		gen_operand(g, i, g->width, false);
+		emit_mem(&g->c, (struct opcode){g->width, 0, 0x8b}, TARGET, EA, DELTA, 0, 0);
 	} else {
 		gen_set_uop(g);
-		emit_mov(&g->c, TARGET, gen_get(g, i->rm));
+		gen_lea(g, TARGET, gen_get(g, i->rm), NO_HOST, 0, 0);
 	}
 }
 
 static void check_target(struct gen *g)
 {
+	if (g->width == 4)
+		return;
 	emit_mov(&g->c, RAX, TARGET);
 	emit_reg(&g->c, (struct opcode){8, 0, 0xc1}, 4, RAX);
 	emit_bytes(&g->c, 16, 1);
@@ -258,11 +260,11 @@ static bool jump(struct gen *g, const struct insn *i, bool call)
 static bool ret(struct gen *g)
 {
 	gen_give_up(g, TARGET);
-	emit_mov(&g->c, EA, gen_get(g, GPR_RSP));
-	gen_check(g, GPR_RSP, 8, false);
-	emit_mem(&g->c, (struct opcode){8, 0, 0x8b}, TARGET, EA, DELTA, 0, 0);
+	gen_lea(g, EA, gen_get(g, GPR_RSP), NO_HOST, 0, 0);
+	gen_check(g, GPR_RSP, g->width, false);
+	emit_mem(&g->c, (struct opcode){g->width, 0, 0x8b}, TARGET, EA, DELTA, 0, 0);
 	check_target(g);
-	emit_lea(&g->c, EA, EA, NO_HOST, 0, 8 + g->tb->uop[g->k].imm);
+	gen_lea(g, EA, EA, NO_HOST, 0, g->width + g->tb->uop[g->k].imm);
 	emit_store(&g->c, EA, CPU, offsetof(struct cpu, regs[GPR_RSP]));
 	emit_mov(&g->c, RIP, TARGET);
 	go_indirect(g);
@@ -271,7 +273,7 @@ static bool ret(struct gen *g)
 
 bool gen_branch(struct gen *g, const struct insn *i)
 {
-	if (i->osz != 8)
+	if (i->osz != g->width)
 		return false;
 	switch (insn_op(i)) {
 	case OP_JCC:

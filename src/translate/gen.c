@@ -249,6 +249,11 @@ void gen_elsewhere(struct gen *g)
 	}
 }
 
+void gen_lea(struct gen *g, u8 to, u8 base, u8 index, u8 scale, s32 disp)
+{
+	emit_mem(&g->c, (struct opcode){g->width, 0, 0x8d}, to, base, index, scale, disp);
+}
+
 void gen_operand(struct gen *g, const struct insn *i, unsigned int n, bool write)
 {
 	s32 disp = g->tb->uop[g->k].disp; /* RIP-relative: from the block's start */
@@ -261,9 +266,9 @@ void gen_operand(struct gen *g, const struct insn *i, unsigned int n, bool write
 		base = gen_get(g, i->rm);
 	if (i->index != GPR_ZERO)
 		index = gen_get(g, i->index);
-	emit_lea(&g->c, EA, base, index, i->scale, disp);
+	gen_lea(g, EA, base, index, i->scale, disp);
 	if (i->seg >= SEG_FS)
-		emit_mem(&g->c, (struct opcode){8, 0, 0x03}, EA, CPU, NO_HOST, 0,
+		emit_mem(&g->c, (struct opcode){g->width, 0, 0x03}, EA, CPU, NO_HOST, 0,
 			offsetof(struct cpu, ea_base) + 8 * i->seg);
 	gen_check(g, i->seg >= SEG_FS ? NO_HOST : i->rm, n, write);
 }

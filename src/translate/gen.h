@@ -48,6 +48,7 @@ struct gen {
 	unsigned int at;       /* uop that UOP points at */
 	bool bmi2;
 	const u8 *features; /* the guest's */
+	u8 width; /* of an address: 8, or 4 in 32-bit code */
 	bool image, live;      /* the flags are in FLAGS; in the host's */
 	u8 host_of[16];	       /* mirror of a guest register, or NO_HOST */
 	u8 guest_of[16];       /* what a host register mirrors, or NO_HOST */
@@ -89,6 +90,8 @@ void gen_flags_need(struct gen *g);
 /* The host's flags are the guest's new ones. */
 void gen_flags_set(struct gen *g);
 
+/* LEA in the width of an address. */
+void gen_lea(struct gen *g, u8 to, u8 base, u8 index, u8 scale, s32 disp);
 /*
  * EA = the instruction's memory operand, and check it; or check EA, whose base is a guest register:
  * [EA + DELTA] is RAM, n bytes.

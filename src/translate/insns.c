@@ -69,6 +69,16 @@ static bool set_accumulator(struct native *n, unsigned int k)
 	return set_gpr(n, &n->rm, k, GPR_RAX);
 }
 
+/* 40 to 4F are FF in 64-bit mode. */
+static bool set_inc_dec(struct native *n, unsigned int k)
+{
+	if (n->i->map || n->i->opcode < 0x40 || n->i->opcode > 0x4f)
+		return false;
+	n->opcode = 0xff;
+	n->ext = n->i->opcode >> 3 & 1;
+	return set_gpr(n, &n->rm, k, n->i->reg);
+}
+
 static bool set_operand(struct native *n, unsigned int k)
 {
 	const struct operand *o = &n->row->opnd[k];
@@ -86,6 +96,8 @@ static bool set_operand(struct native *n, unsigned int k)
 	case OPND_E:
 	case OPND_R:
 		return set_gpr(n, &n->rm, k, i->rm);
+	case OPND_Z:
+		return set_inc_dec(n, k);
 	case OPND_G:
 		return set_gpr(n, &n->reg, k, i->reg);
 	case OPND_B:
@@ -137,6 +149,8 @@ static bool set_operands(struct native *n, const struct insn *i)
 		return false;
 	if (row->gpr_written | row->xmm_written || is_bit_string(i))
 		return false;
+	if (!i->map && i->opcode == 0x82 && !(i->flags & INSN_VEX)) /* 80's twin: #UD in the host's 64-bit mode */
+		n->opcode = 0x80;
 	for (unsigned int k = 0; k < ARRAY_SIZE(row->opnd); k++)
 		if (!set_operand(n, k))
 			return false;
@@ -304,7 +318,7 @@ static bool lea(struct gen *g, const struct insn *i)
 	s32 disp = g->tb->uop[g->k].disp;
 	u8 base = NO_HOST, index = NO_HOST, to;
 
-	if (i->asz != 8 || i->osz < 4)
+	if (i->osz < 4)
 		return false;
 	if (i->rm == GPR_RIP)
 		base = RIP;
@@ -319,18 +333,18 @@ static bool lea(struct gen *g, const struct insn *i)
 }
 
 /* Register of PUSH and POP, or NO_HOST. */
-static u8 stack_reg(const struct insn *i)
+static u8 stack_reg(const struct gen *g, const struct insn *i)
 {
 	u8 kind = insn_row(i)->opnd[0].kind;
 
-	if (i->osz != 8 || (i->flags & INSN_MEM))
+	if (i->osz != g->width || (i->flags & INSN_MEM))
 		return NO_HOST;
 	return kind == OPND_Z ? i->reg : kind == OPND_E ? i->rm : NO_HOST;
 }
 
 static void move_stack(struct gen *g, u8 base, s32 by)
 {
-	emit_lea(&g->c, gen_def(g, GPR_RSP), base, NO_HOST, 0, by);
+	gen_lea(g, gen_def(g, GPR_RSP), base, NO_HOST, 0, by);
 	gen_put(g, GPR_RSP);
 }
 
@@ -338,10 +352,10 @@ static void move_stack(struct gen *g, u8 base, s32 by)
 static u8 pushed(struct gen *g, const struct insn *i)
 {
 	if (!(i->flags & INSN_MEM))
-		return gen_get(g, stack_reg(i));
+		return gen_get(g, stack_reg(g, i));
 	gen_give_up(g, R9);
-	gen_operand(g, i, 8, false);
-	emit_mem(&g->c, (struct opcode){8, 0, 0x8b}, R9, EA, DELTA, 0, 0);
+	gen_operand(g, i, g->width, false);
+	emit_mem(&g->c, (struct opcode){g->width, 0, 0x8b}, R9, EA, DELTA, 0, 0);
 	return R9;
 }
 
@@ -350,46 +364,46 @@ static bool push(struct gen *g, const struct insn *i)
 	u8 kind = insn_row(i)->opnd[0].kind, from = 0, sp;
 	bool imm = kind == OPND_I;
 
-	if (i->osz != 8 || (!imm && kind != OPND_Z && kind != OPND_E))
+	if (i->osz != g->width || (!imm && kind != OPND_Z && kind != OPND_E))
 		return false;
 	if (!imm)
 		from = pushed(g, i);
 	sp = gen_get(g, GPR_RSP);
-	emit_lea(&g->c, EA, sp, NO_HOST, 0, -8);
-	gen_check(g, GPR_RSP, 8, true);
-	emit_mem(&g->c, (struct opcode){8, 0, imm ? 0xc7 : 0x89}, from, EA, DELTA, 0, 0);
+	gen_lea(g, EA, sp, NO_HOST, 0, -g->width);
+	gen_check(g, GPR_RSP, g->width, true);
+	emit_mem(&g->c, (struct opcode){g->width, 0, imm ? 0xc7 : 0x89}, from, EA, DELTA, 0, 0);
 	if (imm)
 		emit_bytes(&g->c, i->imm, 4);
-	move_stack(g, sp, -8);
+	move_stack(g, sp, -g->width);
 	return true;
 }
 
-/* The value that EA points at goes to guest register n, RSP to EA + 8; POP RSP has the value. */
+/* The value that EA points at goes to guest register n, RSP behind it; POP RSP has the value. */
 static void pop_to(struct gen *g, u8 base, u8 n)
 {
-	gen_check(g, base, 8, false);
-	emit_mem(&g->c, (struct opcode){8, 0, 0x8b}, gen_def(g, n), EA, DELTA, 0, 0);
+	gen_check(g, base, g->width, false);
+	emit_mem(&g->c, (struct opcode){g->width, 0, 0x8b}, gen_def(g, n), EA, DELTA, 0, 0);
 	if (n != GPR_RSP)
-		move_stack(g, EA, 8);
+		move_stack(g, EA, g->width);
 	gen_put(g, n);
 }
 
 static bool pop(struct gen *g, const struct insn *i)
 {
-	u8 n = stack_reg(i);
+	u8 n = stack_reg(g, i);
 
 	if (n == NO_HOST)
 		return false;
-	emit_mov(&g->c, EA, gen_get(g, GPR_RSP));
+	gen_lea(g, EA, gen_get(g, GPR_RSP), NO_HOST, 0, 0);
 	pop_to(g, GPR_RSP, n);
 	return true;
 }
 
 static bool leave(struct gen *g, const struct insn *i)
 {
-	if (i->osz != 8)
+	if (i->osz != g->width)
 		return false;
-	emit_mov(&g->c, EA, gen_get(g, GPR_RBP));
+	gen_lea(g, EA, gen_get(g, GPR_RBP), NO_HOST, 0, 0);
 	pop_to(g, GPR_RBP, GPR_RBP);
 	return true;
 }

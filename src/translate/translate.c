@@ -55,14 +55,20 @@ static void end_run(struct gen *g, uop_fn *first)
 		land_misses(g, kind & 1, kind & 2, first);
 }
 
-/* Are the TLB's checks all that its memory operand needs? (cpu/uop.c) */
-static bool operand_is_plain(const struct uop *u, const struct insn *i)
+/* Are the TLB's checks all that its memory operand needs? (plain_memory of cpu/uop.c) */
+static bool operand_is_plain(const struct gen *g, const struct uop *u, const struct insn *i)
 {
 	s64 from_start = i->rm == GPR_RIP ? u->off + i->len : 0;
 
 	if (!(i->flags & INSN_MEM))
 		return true;
-	return i->asz == 8 && !(i->flags & INSN_MOFFS) && u->disp == i->disp + from_start;
+	if (i->asz != g->width || (i->flags & INSN_MOFFS) || u->disp != i->disp + from_start)
+		return false;
+	if (g->width == 8)
+		return true;
+	return i->seg == SEG_FS	  ? g->tb->mode_bits & TBM_FS
+	       : i->seg == SEG_GS ? g->tb->mode_bits & TBM_GS
+				  : i->seg != SEG_CS;
 }
 
 static bool translatable(struct gen *g, bool (*emit)(struct gen *g, const struct insn *i))
@@ -70,7 +76,7 @@ static bool translatable(struct gen *g, bool (*emit)(struct gen *g, const struct
 	struct gen before = *g;
 
 	g->busy = 0;
-	if (operand_is_plain(&g->tb->uop[g->k], &g->tb->insn[g->k]) && emit(g, &g->tb->insn[g->k]))
+	if (operand_is_plain(g, &g->tb->uop[g->k], &g->tb->insn[g->k]) && emit(g, &g->tb->insn[g->k]))
 		return true;
 	*g = before;
 	return false;
@@ -143,7 +149,7 @@ static unsigned int run(struct translator *t, struct cpu *cpu, struct tb *tb, un
 	u8 *start = t->code.rw + t->code.used;
 	struct gen g = {.c.p = start, .tb = tb, .first = k, .k = k, .at = k, .image = true,
 		.leave = t->code.rw, .bmi2 = __builtin_cpu_supports("bmi2"), .page_base = NO_HOST,
-		.features = cpu->features};
+		.features = cpu->features, .width = (tb->mode_bits & TBM_FLAT) ? 4 : 8};
 
 	memset(g.host_of, NO_HOST, sizeof(g.host_of));
 	memset(g.guest_of, NO_HOST, sizeof(g.guest_of));
@@ -176,7 +182,6 @@ static void make_enter(struct translator *t, struct tb *tb)
 
 static void block(struct translator *t, struct cpu *cpu, struct tb *tb)
 {
-	tb->enter = t->leave;
 	if (t->code.used + BLOCK_MAX > t->code.size) {
 		t->full = true;
 		return;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The same-ISA translator (DESIGN.md 6, stage B): host code for runs of instructions of 64-bit
- * code inside a block. See cpu/tb.h for how it and the interpreter meet.
+ * and flat 32-bit code inside a block. See cpu/tb.h for how it and the interpreter meet.
  */
 #ifndef ANYKVM_TRANSLATE_H
 #define ANYKVM_TRANSLATE_H
