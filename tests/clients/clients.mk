@@ -25,4 +25,4 @@ check-migrate check-kill check-gdb check-i386: check-%: $(QEMU_NEEDS)
 	$(Q)tests/clients/$*.sh $B
 
 check-clients:
-	$(Q)SHOW='^(machine|pc|q35|microvm)' scripts/check.sh check-moved check-qemu check-migrate check-kill check-gdb check-i386
+	$(Q)SHOW='^(machine|pc|q35|microvm|[0-9]+ kills)' scripts/check.sh check-moved check-qemu check-migrate check-kill check-gdb check-i386
