@@ -99,6 +99,8 @@ while [ $i -lt "${KILLS:-100}" ]; do
 	wait "${pid[run]}" 2> /dev/null
 	count_phase
 	left=$(left_behind "${pid[run]}")
+	[ -z "$left" ] || sleep 5 # other tests' files of the moment are gone then
+	[ -z "$left" ] || left=$(left_behind "${pid[run]}")
 	[ -z "$left" ]
 	result $? "$what: left behind: $left"
 	disk_good
