@@ -15,6 +15,7 @@
 #include "translate/translate.h"
 
 static u64 seed;
+static bool is_32; /* flat 32-bit code; else 64-bit */
 
 static u32 below(u32 n)
 {
@@ -28,6 +29,10 @@ static struct guest *create(bool translated)
 
 	if (translated)
 		assert_int_equal(translator_create(&g->cpu), 0);
+	for (unsigned int k = 0; is_32 && k < NR_SEGS; k++)
+		g->cpu.seg[k] = (struct segment){.sel = 8 * k + 8, .limit = ~0u,
+			.attr = SEGA_P | SEGA_S | SEGA_DB | SEGA_G | (k == SEG_CS ? 11 : 3)};
+	cpu_update(&g->cpu);
 	if (g->cpu.translator && below(2)) /* room for few blocks: all are thrown away time and again */
 		g->cpu.translator->code.size = 48 << 10;
 	return g;
@@ -74,12 +79,22 @@ static void put(struct program *g, u64 v, unsigned int n)
 		*g->p++ = v;
 }
 
-/* Registers RSP (4) and R11 to R13, which hold addresses, are left alone; memory is [R11..R13 + d8]. */
+/*
+ * RSP is left alone, and so are those that hold addresses: R11 to R13, in 32-bit code ESI, EDI, EBP.
+ * Memory is [address + d8], or with the index: R14, none.
+ */
 static u8 any_reg(void)
 {
 	static const u8 regs[] = {0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 14, 15};
 
-	return regs[below(ARRAY_SIZE(regs))];
+	return regs[below(is_32 ? 4 : ARRAY_SIZE(regs))];
+}
+
+static u8 address_reg(unsigned int k)
+{
+	static const u8 regs[2][3] = {{11, 12, 13}, {6, 7, 5}};
+
+	return regs[is_32][k];
 }
 
 static bool may_be_narrow(const struct form *f)
@@ -102,14 +117,14 @@ static void random_insn(struct program *g)
 {
 	const struct form *f = &forms[below(ARRAY_SIZE(forms))];
 	bool bit = f->bytes[0] == 0x0f && f->bytes[1] == 0xa3;
-	bool mem = f->modrm && !bit && (f->bytes[0] == 0x8d || below(3) == 0), wide = below(2);
+	bool mem = f->modrm && !bit && (f->bytes[0] == 0x8d || below(3) == 0), wide = !is_32 && below(2);
 	bool narrow = !wide && below(5) == 0 && may_be_narrow(f);
-	u8 reg = f->has_ext ? f->ext : any_reg(), rm = mem ? 11 + below(3) : any_reg();
-	u8 index = mem && below(4) == 0 ? 14 : 4;
+	u8 reg = f->has_ext ? f->ext : any_reg(), rm = mem ? address_reg(below(3)) : any_reg();
+	u8 index = mem && !is_32 && below(4) == 0 ? 14 : 4;
 
 	if (narrow)
 		put(g, 0x66, 1);
-	if (f->modrm)
+	if (f->modrm && !is_32)
 		put(g, 0x40 | wide << 3 | (reg >> 3) << 2 | (index >> 3) << 1 | rm >> 3, 1);
 	else if (wide)
 		put(g, 0x48, 1);
@@ -121,22 +136,37 @@ static void random_insn(struct program *g)
 		put(g, seed >> 20, f->imm != IMM_Z ? f->imm : narrow ? 2 : 4);
 }
 
-/* A loop that is one block: the stack pointer and a counter in memory at its end. */
+/* op with ModRM.reg `ext`, [R12 or EDI + disp] */
+static void put_fixed(struct program *g, u8 op, u8 ext, s32 disp)
+{
+	if (!is_32)
+		put(g, op == 0x8d ? 0x49 : 0x41, 1);
+	put(g, op, 1);
+	put(g, 0x80 | ext << 3 | (is_32 ? 7 : 4), 1);
+	if (!is_32)
+		put(g, 0x24, 1);
+	put(g, (u32)disp, 4);
+}
+
+/* RSP without what was pushed; one less in the counter: ZF for the end. */
+static void end_loop(struct program *g, s32 counter)
+{
+	put_fixed(g, 0x8d, 4, 0x800); /* lea */
+	put_fixed(g, 0xff, 1, counter); /* dec */
+}
+
+/* A loop that is one block, but for instructions that end one. */
 static void random_loop(struct program *g)
 {
 	u8 *start;
 
-	put(g, 0x2484c741, 4); /* mov dword [r12 - 0x910], n */
-	put(g, (u32)-0x910, 4);
+	put_fixed(g, 0xc7, 0, -0x910); /* mov dword, n */
 	put(g, 1 + below(6), 4);
 	put(g, 0x00eb, 2); /* jmp to the next instruction */
 	start = g->p;
 	for (unsigned int k = 1 + below(7); k; k--)
 		random_insn(g);
-	put(g, 0x24a48d49, 4); /* lea rsp, [r12 + 0x800] */
-	put(g, 0x800, 4);
-	put(g, 0x248cff41, 4); /* dec dword [r12 - 0x910] */
-	put(g, (u32)-0x910, 4);
+	end_loop(g, -0x910);
 	put(g, 0x75, 1); /* jnz */
 	put(g, start - (g->p + 1), 1);
 }
@@ -158,10 +188,7 @@ static void random_program(u8 *code)
 		if (below(3) == 0)
 			random_loop(&g);
 	}
-	put(&g, 0x24a48d49, 4); /* lea rsp, [r12 + 0x800]: without what was pushed */
-	put(&g, 0x800, 4);
-	put(&g, 0x248cff49, 4); /* dec qword [r12 - 0x900] */
-	put(&g, (u32)-0x900, 4);
+	end_loop(&g, -0x900);
 	put(&g, 0x850f, 2); /* jnz */
 	put(&g, (u32)(code - (g.p + 4)), 4);
 	put(&g, 0xf4, 1);
@@ -173,12 +200,15 @@ static void load(struct guest *g, const u8 *code, unsigned int n, const u8 *data
 	memcpy(g->ram + DATA, data, 0x8000);
 	for (unsigned int k = 0; k < 16; k++)
 		g->cpu.regs[k] = below(4) ? seed * (k + 1) : below(256);
-	g->cpu.regs[11] = DATA + 0x1000;
-	g->cpu.regs[12] = DATA + 0x3000;
-	g->cpu.regs[13] = DATA + 0x4ff0; /* its operands cross a page */
-	g->cpu.regs[14] = 8 * below(100);
+	for (unsigned int k = 0; is_32 && k < 16; k++)
+		g->cpu.regs[k] = (u32)g->cpu.regs[k];
+	g->cpu.regs[address_reg(0)] = DATA + 0x1000;
+	g->cpu.regs[address_reg(1)] = DATA + 0x3000;
+	g->cpu.regs[address_reg(2)] = DATA + 0x4ff0; /* its operands cross a page */
+	if (!is_32)
+		g->cpu.regs[14] = 8 * below(100);
 	g->cpu.regs[GPR_RSP] = DATA + 0x3800;
-	*(u64 *)(g->ram + DATA + 0x3000 - 0x900) = 1 + below(30);
+	*(u32 *)(g->ram + DATA + 0x3000 - 0x900) = 1 + below(30);
 	g->cpu.rip = CODE;
 	cpu_set_eflags(&g->cpu, EFL_ONE | (below(2) ? EFL_CF : 0));
 }
@@ -206,6 +236,7 @@ static void run_both(u64 at)
 	u64 same;
 
 	seed = at;
+	is_32 = at % 3 == 0;
 	g[0] = create(false);
 	g[1] = create(true);
 	for (unsigned int k = 0; k < sizeof(data); k++)
