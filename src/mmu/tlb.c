@@ -205,8 +205,10 @@ static struct tlb *tlbs_create(void)
 
 	if (t == MAP_FAILED)
 		return NULL;
-	for (int a = 0; a < NR_MMU_ATTRS; a++)
-		t[a].hot[0].tag_r = t[a].hot[0].tag_w = t[a].info[0].tag = tag_none(0);
+	for (int a = 0; a < NR_MMU_ATTRS; a++) {
+		entry_clear(&t[a], 0);
+		entry_clear(&t[a], TLB_SIZE);
+	}
 	return t;
 }
 

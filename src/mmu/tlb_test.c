@@ -90,6 +90,15 @@ static u64 walks(void)
 
 /* ---- the inline compare */
 
+/* In a TLB that nobody has cleared yet: a NULL pointer's fault leaves nothing that would hit. */
+static void page_0_of_a_fresh_tlb(void **state)
+{
+	(void)state;
+	assert_ptr_equal(touch(0x10, MMU_R), (u8 *)-1);
+	assert_false(hit_r(0x10, 4, MMU_KERNEL));
+	assert_false(hit_w(0x10, 4, MMU_KERNEL));
+}
+
 static void empty_never_hits(void **state)
 {
 	u64 va = 1;
@@ -536,7 +545,7 @@ static void attach(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(empty_never_hits),
+		T(empty_never_hits), T(page_0_of_a_fresh_tlb),
 		T(inline_hit),
 		T(hit_does_not_walk),
 		T(no_ram),
