@@ -254,19 +254,25 @@ void gen_lea(struct gen *g, u8 to, u8 base, u8 index, u8 scale, s32 disp)
 	emit_mem(&g->c, (struct opcode){g->width, 0, 0x8d}, to, base, index, scale, disp);
 }
 
+struct address gen_address(struct gen *g, const struct insn *i)
+{
+	struct address a = {NO_HOST, NO_HOST, i->scale, g->tb->uop[g->k].disp};
+
+	if (i->rm == GPR_RIP)
+		a.base = RIP;
+	else if (i->rm != GPR_ZERO)
+		a.base = gen_get(g, i->rm);
+	if (i->index != GPR_ZERO)
+		a.index = gen_get(g, i->index);
+	return a;
+}
+
 void gen_operand(struct gen *g, const struct insn *i, unsigned int n, bool write)
 {
-	s32 disp = g->tb->uop[g->k].disp; /* RIP-relative: from the block's start */
-	u8 base = NO_HOST, index = NO_HOST;
+	struct address a = gen_address(g, i);
 
 	gen_flags_lose(g);
-	if (i->rm == GPR_RIP)
-		base = RIP;
-	else if (i->rm != GPR_ZERO)
-		base = gen_get(g, i->rm);
-	if (i->index != GPR_ZERO)
-		index = gen_get(g, i->index);
-	gen_lea(g, EA, base, index, i->scale, disp);
+	gen_lea(g, EA, a.base, a.index, a.scale, a.disp);
 	if (i->seg >= SEG_FS)
 		emit_mem(&g->c, (struct opcode){g->width, 0, 0x03}, EA, CPU, NO_HOST, 0,
 			offsetof(struct cpu, ea_base) + 8 * i->seg);

@@ -90,6 +90,12 @@ void gen_flags_need(struct gen *g);
 /* The host's flags are the guest's new ones. */
 void gen_flags_set(struct gen *g);
 
+/* A memory operand's address in host registers, or NO_HOST. */
+struct address {
+	u8 base, index, scale;
+	s32 disp; /* RIP-relative: from the block's start */
+};
+struct address gen_address(struct gen *g, const struct insn *i);
 /* LEA in the width of an address. */
 void gen_lea(struct gen *g, u8 to, u8 base, u8 index, u8 scale, s32 disp);
 /*

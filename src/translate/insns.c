@@ -315,19 +315,12 @@ static bool mov_const(struct gen *g, const struct insn *i)
 
 static bool lea(struct gen *g, const struct insn *i)
 {
-	s32 disp = g->tb->uop[g->k].disp;
-	u8 base = NO_HOST, index = NO_HOST, to;
+	struct address a;
 
 	if (i->osz < 4)
 		return false;
-	if (i->rm == GPR_RIP)
-		base = RIP;
-	else if (i->rm != GPR_ZERO)
-		base = gen_get(g, i->rm);
-	if (i->index != GPR_ZERO)
-		index = gen_get(g, i->index);
-	to = gen_def(g, i->reg);
-	emit_mem(&g->c, (struct opcode){i->osz, 0, 0x8d}, to, base, index, i->scale, disp);
+	a = gen_address(g, i);
+	emit_mem(&g->c, (struct opcode){i->osz, 0, 0x8d}, gen_def(g, i->reg), a.base, a.index, a.scale, a.disp);
 	gen_put(g, i->reg);
 	return true;
 }
