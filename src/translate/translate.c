@@ -92,44 +92,49 @@ static void keep_handlers(struct cpu *cpu, struct tb *tb)
 }
 
 /* The loop's body once more, with the mirrors and the page that are there. */
-static void make_body(struct gen *g)
+static bool make_body(struct gen *g)
 {
-	for (g->k = 0; g->k + 1 < g->tb->n; g->k++) {
-		g->busy = 0;
-		(void)!gen_plain(g, &g->tb->insn[g->k]); /* as before */
-	}
+	for (g->k = 0; g->k + 1 < g->tb->n; g->k++)
+		if (!translatable(g, gen_plain))
+			return false;
 	gen_loop_end(g, &g->tb->insn[g->k]);
+	return true;
 }
 
 /*
  * A loop of one block comes twice: for whoever comes to it, and again for who comes from its end and
- * has the mirrors already.
+ * has the mirrors already. false: it cannot be made, and what was emitted is to be thrown away.
  */
-static void make_loop(struct gen *g)
+static bool make_loop(struct gen *g)
 {
 	struct gen head;
 
 	gen_loop_end(g, &g->tb->insn[g->k]);
 	head = *g;
-	make_body(g);
+	if (!make_body(g))
+		return false;
 	if (g->page_base != head.page_base || g->page_write < head.page_write) {
 		head.page_base = NO_HOST; /* the second time round it would be another's */
 		*g = head;
-		make_body(g);
+		if (!make_body(g))
+			return false;
 	}
 	gen_match(g, &head);
 	gen_jump_to(g, CC_ALWAYS, head.c.p);
 	gen_loop_exit(g);
+	return true;
 }
 
 /* The run's way out: by the branch, behind the last instruction, or to the uop that is not ours. */
 static void leave_run(struct gen *g)
 {
-	if (g->k < g->tb->n && gen_is_loop(g, &g->tb->insn[g->k])) {
-		make_loop(g);
+	struct gen before = *g;
+
+	if (g->k < g->tb->n && gen_is_loop(g, &g->tb->insn[g->k]) && make_loop(g)) {
 		g->k++;
 		return;
 	}
+	*g = before;
 	gen_vec_end(g, g->fp);
 	g->fp = false;
 	if (g->k == g->tb->n) {
