@@ -21,7 +21,7 @@ void code_memory_destroy(struct code_memory *m);
 /* Is this host address in its code? */
 static inline bool code_memory_has(const struct code_memory *m, u64 rip)
 {
-	return m->rx && rip - (u64)m->rx < m->used;
+	return m->rx && rip - (u64)m->rx < m->size;
 }
 
 #endif

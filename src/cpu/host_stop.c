@@ -168,14 +168,15 @@ static bool set_place(struct cpu *cpu, const struct uop *u, u64 fl)
 static bool find_place(struct cpu *cpu, const struct host_regs *r)
 {
 	const struct uop *u;
+	u64 fl;
 
 	if (in_thunks(cpu, r->rip)) {
 		u = thunk_caller(cpu, r);
 		return u && set_place(cpu, u, cpu->fl);
 	}
 	if (cpu->translator && code_memory_has(&cpu->translator->code, r->rip)) {
-		u = (const struct uop *)r->gpr[GPR_RSI];
-		return is_uop(cpu, (u64)u) && set_place(cpu, u, r->gpr[GPR_RDX]);
+		u = cpu->translator->stopped(cpu->translator, cpu, r, &fl);
+		return u && set_place(cpu, u, fl);
 	}
 	u = handlers_uop(cpu, r);
 	if (u && before_commit(cpu, u, r))
@@ -194,6 +195,7 @@ bool cpu_stopped_by_host(struct cpu *cpu, const struct host_regs *r)
 		cpu->tbs->in_thread = false;
 		cpu->tbs->cur = NULL;
 		cpu->tbs->link = NULL;
+		cpu->tbs->edge = NULL;
 	}
 	return found;
 }

@@ -141,10 +141,14 @@ static void fill_link(struct cpu *cpu, struct tb *tb, u64 old_salt)
 {
 	struct tb_cache *c = cpu->tbs;
 
-	if (c->link && c->link_rip == cpu->rip && old_salt == c->salt && !tb->len2 &&
-		(cpu->mode == MODE_64 || cpu->flat))
-		*c->link = tb;
+	if (c->link_rip == cpu->rip && old_salt == c->salt && !tb->len2 && (cpu->mode == MODE_64 || cpu->flat)) {
+		if (c->link)
+			*c->link = tb;
+		if (c->edge && !(cpu->request & REQ_COUNT)) /* counted time looks at each block */
+			cpu->translator->link(cpu->translator, c->edge, tb);
+	}
 	c->link = NULL;
+	c->edge = NULL;
 }
 
 /*
@@ -173,7 +177,7 @@ static enum stop run_block(struct cpu *cpu)
 		tb = j->tb;
 	} else {
 		TRY(tb_find(cpu, &tb));
-		*j = (struct jc_entry){cpu->rip, c->salt, tb};
+		*j = (struct jc_entry){cpu->rip, c->salt, tb, 0};
 	}
 	fill_link(cpu, tb, old_salt);
 	c->in_thread = true;

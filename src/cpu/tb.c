@@ -16,7 +16,8 @@
 #define ARENA_SIZE (96ul << 20)
 #define MAX_INSN   15 /* bytes: SDM 2A 2.3.11 */
 #define TB_MAX_SIZE \
-	(sizeof(struct tb) + (TB_MAX_INSNS + 1) * (sizeof(struct uop) + sizeof(struct insn) + 8) + 64 * 8)
+	(sizeof(struct tb) + (TB_MAX_INSNS + 1) * (sizeof(struct uop) + sizeof(struct insn) + 8) + 64 * 8 + \
+		TRANSLATION_MAX)
 
 static void *map_zero(size_t size)
 {
@@ -73,6 +74,7 @@ void tb_flush_all(struct cpu *cpu)
 		cpu->translator->flush(cpu->translator);
 	c->cur = NULL;
 	c->link = NULL;
+	c->edge = NULL;
 }
 
 bool tb_page_has_code(void *opaque, gpa_t page)
@@ -97,7 +99,7 @@ static void kill_block(struct cpu *cpu, struct tb *tb)
 	tb->copy0 = 1;
 	tb->mask0 = ~0ull;
 	if (cpu->translator)
-		tb->enter = cpu->translator->leave;
+		cpu->translator->forget(cpu->translator, tb);
 }
 
 static bool is_in_page(const struct tb *tb, u64 pfn, const u8 *hva)
@@ -419,6 +421,7 @@ static struct tb *make_tb(struct cpu *cpu, const struct fetch *f, const struct b
 	tb->uop[b->n] = (struct uop){.fn = uop_end, .imm = b->n == 1 ? b->insn[0].len : b->len};
 	tb->fn = NULL;
 	tb->enter = cpu->translator ? cpu->translator->leave : NULL;
+	tb->translation = NULL;
 	if (OPT_TRANSLATE && cpu->translator && is_translated(bits))
 		cpu->translator->block(cpu->translator, cpu, tb);
 	return tb;
@@ -482,6 +485,7 @@ static struct tb *find_hashed(struct cpu *cpu, const struct fetch *f, u32 bits)
 		if (tb->hva == f->hva && tb_same(tb) && second_page_same(cpu, tb))
 			return tb;
 		*link = tb->hash_next;
+		kill_block(cpu, tb);
 		return NULL;
 	}
 	return NULL;

@@ -21,6 +21,8 @@
 #define JC_SIZE	     (1u << JC_BITS)
 
 struct uop;
+struct edge;
+struct translation;
 
 /*
  * Handler of one instruction in the threaded interpreter; fl is the flags image. Ends in
@@ -67,6 +69,7 @@ struct tb {
 	const struct insn *insn; /* [n] */
 	uop_fn **fn;		 /* [n] the interpreter's handlers, if some were replaced; else NULL */
 	const u8 *enter;	 /* the translator's: host code that checks the bytes and starts */
+	struct translation *translation; /* the translator's; NULL: no edge leads here */
 	const u64 *copy;	 /* [nr_words] */
 	struct uop uop[];
 };
@@ -76,13 +79,23 @@ struct tb {
  * of the first of them. The others stay, so that any instruction can be done by the interpreter's
  * handler, and the rest of the block after it.
  */
+#define TRANSLATION_MAX 1024 /* bytes that it takes by tb_alloc for a block, beside fn */
 struct translator {
 	/* A block has been made: replace what you can of uop[].fn; tb->fn then keeps all of them. */
 	void (*block)(struct translator *t, struct cpu *cpu, struct tb *tb);
+	/* The block that an edge of tb_cache.edge leads to has been found. */
+	void (*link)(struct translator *t, struct edge *e, struct tb *tb);
+	void (*forget)(struct translator *t, struct tb *tb); /* nobody may enter it any more */
 	void (*flush)(struct translator *t); /* no block is left */
+	/*
+	 * The host has stopped the code: which uop was it, and the flags image? regs[GPR_RIP] and insns
+	 * are then as a handler has them.
+	 */
+	const struct uop *(*stopped)(
+		struct translator *t, struct cpu *cpu, const struct host_regs *r, u64 *fl);
 	void (*destroy)(struct translator *t);
 	const u8 *leave; /* tb->enter of a block that nobody may enter */
-	struct code_memory code; /* where a fault happens in it, RSI is the uop and RDX the flags image */
+	struct code_memory code;
 	bool full;		 /* no room for a further block: flush */
 	u8 shortest;		 /* run of instructions that is worth it */
 };
@@ -100,6 +113,7 @@ struct jc_entry {
 	u64 rip;
 	u64 salt;
 	struct tb *tb;
+	u64 unused; /* an entry's place is its number shifted */
 };
 
 /*
@@ -118,6 +132,7 @@ struct tb_cache {
 	u32 cs_ids; /* given so far */
 	struct tb *cur; /* block whose instruction is in the slow path */
 	struct tb **link; /* slot of the branch that missed: takes the block found next */
+	struct edge *edge; /* the same of translated code */
 	u64 link_rip;
 	bool written;	/* a store hit the block being run */
 	bool in_thread; /* handlers run: cpu->rip is stale unless cur is set */

@@ -1,72 +1,55 @@
 // SPDX-License-Identifier: MIT
 /*
- * From block to block. A direct branch inside a page has a slot for the block it leads to, an
- * indirect one asks the jump cache: as cpu/interp.h. What comes along to the next block's gen_enter
- * is R8, the slot's address or 0, and RIP; who finds no block goes to gen_leave with the same.
+ * From block to block. A direct branch inside a page is a jump to the block it leads to once that
+ * is known (struct edge), an indirect one asks the jump cache: as cpu/interp.h. RIP is the next
+ * block's address then; who finds no block goes to common.leave.
  */
 #include "translate/gen.h"
 
-#define SLOT R8
+#define EDGE R8
 #define TARGET R9 /* of an indirect branch, until all else has been done */
 
 static void leave_if(struct gen *g, u8 cc)
 {
-	gen_jump_to(g, cc, g->leave);
-}
-
-static void load32(struct gen *g, u8 to, s32 at)
-{
-	emit_mem(&g->c, (struct opcode){4, 0, 0x8b}, to, CPU, NO_HOST, 0, at);
+	gen_jump_to(g, cc, g->m->common.leave);
 }
 
 static void test_requests(struct gen *g)
 {
-	load32(g, RAX, offsetof(struct cpu, request));
-	emit_mem(&g->c, (struct opcode){4, 0, 0x85}, RAX, CPU, NO_HOST, 0,
+	emit_mem(&g->c, (struct opcode){4, 0, 0x8b}, T0, CPU, NO_HOST, 0, offsetof(struct cpu, request));
+	emit_mem(&g->c, (struct opcode){4, 0, 0x85}, T0, CPU, NO_HOST, 0,
 		offsetof(struct cpu, request_mask));
-}
-
-/* jmp [block + enter] */
-static void enter_block(struct gen *g, u8 block)
-{
-	emit_mem(&g->c, (struct opcode){4, 0, 0xff}, 4, block, NO_HOST, 0, offsetof(struct tb, enter));
 }
 
 /* ---- the jump cache ---- */
 
-/* R10 = the jump cache's entry for RIP; R11 = 0: it is valid */
+#define JC_SHIFT 5
+_Static_assert(sizeof(struct jc_entry) == 1 << JC_SHIFT, "");
+
+/* T0 = offset of the jump cache's entry for RIP: as jc_index */
 static void find_entry(struct gen *g)
 {
-	struct code *c = &g->c;
-
-	_Static_assert(sizeof(struct jc_entry) == 24, "multiplied by 24 here");
-	emit_mov(c, R10, RIP);
-	emit_reg(c, (struct opcode){8, 0, 0xc1}, 5, R10);
-	emit_bytes(c, JC_BITS, 1);
-	emit_reg(c, (struct opcode){8, 0, 0x33}, R10, RIP);
-	emit_reg(c, (struct opcode){4, 0, 0x81}, 4, R10);
-	emit_bytes(c, JC_SIZE - 1, 4);
-	emit_lea(c, R10, R10, R10, 1, 0);
-	emit_load(c, R11, CPU, offsetof(struct cpu, tbs));
-	emit_lea(c, R10, R11, R10, 3, offsetof(struct tb_cache, jc));
-	emit_load(c, RAX, R11, offsetof(struct tb_cache, salt));
-	emit_mem(c, (struct opcode){8, 0, 0x33}, RAX, R10, NO_HOST, 0, offsetof(struct jc_entry, salt));
-	emit_mov(c, R11, RIP);
-	emit_mem(c, (struct opcode){8, 0, 0x33}, R11, R10, NO_HOST, 0, offsetof(struct jc_entry, rip));
-	emit_reg(c, (struct opcode){8, 0, 0x0b}, R11, RAX);
+	gen_rotate(g, T0, RIP, 64 - JC_SHIFT);
+	gen_rotate(g, T1, RIP, JC_BITS - JC_SHIFT);
+	emit_reg(&g->c, (struct opcode){4, 0, 0x33}, T0, T1);
+	emit_reg(&g->c, (struct opcode){4, 0, 0x81}, 4, T0);
+	emit_bytes(&g->c, (JC_SIZE - 1) << JC_SHIFT, 4);
 }
 
 /* Go to RIP, which is canonical, by the jump cache; all of the instruction has been done. */
 static void go_indirect(struct gen *g)
 {
+	s32 jc = offsetof(struct tb_cache, jc);
+
 	find_entry(g);
-	emit_reg(&g->c, (struct opcode){4, 0, 0x33}, SLOT, SLOT);
-	emit_reg(&g->c, (struct opcode){8, 0, 0x85}, R11, R11);
+	emit_const(&g->c, T1, (u64)g->cpu->tbs);
+	emit_load(&g->c, R10, T1, offsetof(struct tb_cache, salt));
+	emit_mem(&g->c, (struct opcode){8, 0, 0x3b}, R10, T1, T0, 0, jc + offsetof(struct jc_entry, salt));
 	leave_if(g, CC_NE);
-	test_requests(g);
+	emit_mem(&g->c, (struct opcode){8, 0, 0x3b}, RIP, T1, T0, 0, jc + offsetof(struct jc_entry, rip));
 	leave_if(g, CC_NE);
-	emit_load(&g->c, RAX, R10, offsetof(struct jc_entry, tb));
-	enter_block(g, RAX);
+	emit_mem(&g->c, (struct opcode){8, 0, 0x8b}, T0, T1, T0, 0, jc + offsetof(struct jc_entry, tb));
+	emit_mem(&g->c, (struct opcode){4, 0, 0xff}, 4, T0, NO_HOST, 0, offsetof(struct tb, enter)); /* jmp */
 }
 
 /* ---- the block's bytes ---- */
@@ -75,14 +58,14 @@ static void compare_word(struct gen *g, u64 v, u64 mask, const u8 *at)
 {
 	s32 disp = at - g->tb->first;
 
-	emit_const(&g->c, R11, v);
+	emit_const(&g->c, T1, v);
 	if (mask == ~0ull) {
-		emit_mem(&g->c, (struct opcode){8, 0, 0x3b}, R11, R10, NO_HOST, 0, disp);
+		emit_mem(&g->c, (struct opcode){8, 0, 0x3b}, T1, R10, NO_HOST, 0, disp);
 		return;
 	}
-	emit_mem(&g->c, (struct opcode){8, 0, 0x33}, R11, R10, NO_HOST, 0, disp);
-	emit_const(&g->c, RAX, mask);
-	emit_reg(&g->c, (struct opcode){8, 0, 0x85}, R11, RAX);
+	emit_mem(&g->c, (struct opcode){8, 0, 0x33}, T1, R10, NO_HOST, 0, disp);
+	emit_const(&g->c, T0, mask);
+	emit_reg(&g->c, (struct opcode){8, 0, 0x85}, T1, T0);
 }
 
 /* As tb_same_page. changed: jumps for who has found a difference. */
@@ -93,6 +76,7 @@ static unsigned int compare_code(struct gen *g, u8 **changed)
 	unsigned int nr = 0;
 
 	emit_const(&g->c, R10, (u64)tb->first);
+	gen_mark(g);
 	compare_word(g, tb->copy0, tb->mask0, tb->first);
 	changed[nr++] = gen_jump(g, CC_NE);
 	for (unsigned int k = 0; k < tb->nr_words; k++, p += 8) {
@@ -104,52 +88,115 @@ static unsigned int compare_code(struct gen *g, u8 **changed)
 
 static void add_insns(struct gen *g, s8 n)
 {
-	emit_mem(&g->c, (struct opcode){8, 0, 0x83}, 0, CPU, NO_HOST, 0, offsetof(struct cpu, insns));
+	emit_reg(&g->c, (struct opcode){8, 0, 0x83}, 0, INSNS);
 	emit_bytes(&g->c, (u8)n, 1);
 }
 
 /* ---- direct branches ---- */
 
-/* To `rel` bytes behind the block's start. slot: offset from UOP. */
-static void go_direct(struct gen *g, s32 slot, s64 rel)
+/* A jump if cc holds along a new edge. */
+static void take_edge(struct gen *g, u8 cc, bool forward)
 {
-	gen_lea(g, RIP, RIP, NO_HOST, 0, rel);
-	if ((g->tb->gpa.v & ~PAGE_MASK) + (u64)rel >= PAGE_SIZE) {
-		go_indirect(g);
-		return;
-	}
-	emit_lea(&g->c, SLOT, UOP, NO_HOST, 0, slot);
-	test_requests(g);
-	leave_if(g, CC_NE);
-	emit_load(&g->c, RAX, SLOT, 0);
-	emit_reg(&g->c, (struct opcode){8, 0, 0x85}, RAX, RAX);
-	leave_if(g, CC_E);
-	enter_block(g, RAX);
+	struct edge *e = &g->late->edge[g->nr_edges++];
+
+	*e = (struct edge){.jump = gen_jump(g, cc), .forward = forward};
+	for (unsigned int n = 0; n < 16; n++)
+		e->host_of[n] = g->expected & BIT(n) ? NO_HOST : g->host_of[n];
 }
 
-#define TAKEN_SLOT     ((s32)offsetof(struct uop, next))
-#define NOT_TAKEN_SLOT ((s32)(sizeof(struct uop) + offsetof(struct uop, next)))
+static bool is_in_page(const struct gen *g, s64 rel)
+{
+	return (g->tb->gpa.v & ~PAGE_MASK) + (u64)rel < PAGE_SIZE;
+}
+
+/* To `rel` bytes behind the block's start, which RIP is `off` bytes behind already. */
+static void go_direct(struct gen *g, s64 off, s64 rel)
+{
+	gen_lea(g, RIP, RIP, NO_HOST, 0, rel - off);
+	if (is_in_page(g, rel))
+		take_edge(g, CC_ALWAYS, rel > 0);
+	else
+		go_indirect(g);
+}
 
 void gen_fall_through(struct gen *g)
 {
 	gen_flags_save(g);
-	gen_set_uop(g);
-	go_direct(g, TAKEN_SLOT, g->tb->uop[g->k].imm);
+	go_direct(g, 0, g->tb->uop[g->k].imm);
 }
 
-static bool jcc(struct gen *g, const struct insn *i)
+static void jcc(struct gen *g, const struct insn *i)
 {
 	const struct uop *u = &g->tb->uop[g->k];
 	u8 *taken;
 
 	gen_flags_save(g);
-	gen_set_uop(g);
 	gen_flags_need(g);
+	if (is_in_page(g, u->imm)) {
+		gen_lea(g, RIP, RIP, NO_HOST, 0, u->imm);
+		take_edge(g, i->opcode & 15, u->imm > 0);
+		go_direct(g, u->imm, u->disp);
+		return;
+	}
 	taken = gen_jump(g, i->opcode & 15);
-	go_direct(g, NOT_TAKEN_SLOT, u->disp);
+	go_direct(g, 0, u->disp);
 	gen_land(g, taken);
-	go_direct(g, TAKEN_SLOT, u->imm);
+	go_direct(g, 0, u->imm);
+}
+
+void gen_edges(struct gen *g)
+{
+	struct cpu *cpu = g->cpu;
+
+	for (unsigned int k = 0; k < g->nr_edges; k++) {
+		struct edge *e = tb_alloc(cpu, sizeof(*e));
+
+		*e = g->late->edge[k];
+		e->unlinked = g->c.p;
+		gen_land(g, e->jump);
+		emit_const(&g->c, EDGE, (u64)e);
+		gen_jump_to(g, CC_ALWAYS, g->m->common.leave_edge);
+	}
+}
+
+static void lead(u8 *jump, const u8 *to)
+{
+	s32 distance = to - (jump + 4);
+
+	__builtin_memcpy(jump, &distance, 4);
+}
+
+static bool has_mirrors(const struct edge *e, const struct translation *to)
+{
+	for (unsigned int n = 0; n < 16; n++)
+		if (to->host_of[n] != NO_HOST && to->host_of[n] != e->host_of[n])
+			return false;
 	return true;
+}
+
+void edge_link(struct maker *m, struct edge *e, struct translation *to)
+{
+	struct code_memory *code = &m->ops.code;
+	struct gen g = {.c.p = code->rw + code->used};
+	const u8 *enter = e->forward ? to->forward : to->chained;
+
+	if (has_mirrors(e, to)) {
+		lead(e->jump, enter);
+	} else {
+		lead(e->jump, g.c.p);
+		gen_load_mirrors(&g.c, to->host_of, e->host_of);
+		gen_jump_to(&g, CC_ALWAYS, enter);
+		code->used = ALIGN_UP((u32)(g.c.p - code->rw), 16);
+	}
+	e->next = to->in;
+	to->in = e;
+}
+
+void edges_unlink(struct translation *to)
+{
+	for (struct edge *e = to->in; e; e = e->next)
+		lead(e->jump, e->unlinked);
+	to->in = NULL;
 }
 
 /* ---- a loop of one block ---- */
@@ -164,11 +211,9 @@ bool gen_is_loop(const struct gen *g, const struct insn *i)
 static void enter_again(struct gen *g)
 {
 	test_requests(g);
-	g->exit[g->nr_exits++] = gen_jump(g, CC_NE);
-	g->nr_exits += compare_code(g, g->exit + g->nr_exits);
+	g->late->exit[g->nr_exits++] = gen_jump(g, CC_NE);
+	g->nr_exits += compare_code(g, g->late->exit + g->nr_exits);
 	add_insns(g, g->tb->n);
-	emit_lea(&g->c, UOP, UOP, NO_HOST, 0, -(s32)(g->k * sizeof(struct uop)));
-	g->at = 0;
 	g->live = false;
 }
 
@@ -177,11 +222,10 @@ void gen_loop_end(struct gen *g, const struct insn *i)
 	u8 *taken;
 
 	gen_flags_save(g);
-	gen_set_uop(g);
 	gen_flags_need(g);
 	taken = gen_jump(g, i->opcode & 15);
 	gen_vec_end(g, g->fp);
-	go_direct(g, NOT_TAKEN_SLOT, g->tb->uop[g->k].disp);
+	go_direct(g, 0, g->tb->uop[g->k].disp);
 	gen_land(g, taken);
 	enter_again(g);
 }
@@ -189,9 +233,8 @@ void gen_loop_end(struct gen *g, const struct insn *i)
 void gen_loop_exit(struct gen *g)
 {
 	for (unsigned int k = 0; k < g->nr_exits; k++)
-		gen_land(g, g->exit[k]);
+		gen_land(g, g->late->exit[k]);
 	gen_vec_end(g, g->fp);
-	emit_lea(&g->c, SLOT, UOP, NO_HOST, 0, TAKEN_SLOT);
 	leave_if(g, CC_ALWAYS);
 }
 
@@ -204,9 +247,10 @@ static void push_next(struct gen *g, const struct insn *i)
 
 	gen_lea(g, EA, sp, NO_HOST, 0, -g->width);
 	gen_check(g, GPR_RSP, g->width, true);
-	gen_lea(g, RAX, RIP, NO_HOST, 0, g->tb->uop[g->k].off + i->len);
-	emit_mem(&g->c, (struct opcode){g->width, 0, 0x89}, RAX, EA, DELTA, 0, 0);
-	emit_store(&g->c, EA, CPU, offsetof(struct cpu, regs[GPR_RSP]));
+	gen_lea(g, T0, RIP, NO_HOST, 0, g->tb->uop[g->k].off + i->len);
+	emit_mem(&g->c, (struct opcode){g->width, 0, 0x89}, T0, EA, DELTA, 0, 0);
+	gen_lea(g, gen_def(g, GPR_RSP), EA, NO_HOST, 0, 0);
+	gen_put(g, GPR_RSP);
 }
 
 /* TARGET = register or memory operand. A target that is not canonical is the interpreter's. */
@@ -217,7 +261,6 @@ static void load_target(struct gen *g, const struct insn *i)
 		gen_operand(g, i, g->width, false);
 		emit_mem(&g->c, (struct opcode){g->width, 0, 0x8b}, TARGET, EA, DELTA, 0, 0);
 	} else {
-		gen_set_uop(g);
 		gen_lea(g, TARGET, gen_get(g, i->rm), NO_HOST, 0, 0);
 	}
 }
@@ -226,12 +269,12 @@ static void check_target(struct gen *g)
 {
 	if (g->width == 4)
 		return;
-	emit_mov(&g->c, RAX, TARGET);
-	emit_reg(&g->c, (struct opcode){8, 0, 0xc1}, 4, RAX);
+	emit_mov(&g->c, T0, TARGET);
+	emit_reg(&g->c, (struct opcode){8, 0, 0xc1}, 4, T0);
 	emit_bytes(&g->c, 16, 1);
-	emit_reg(&g->c, (struct opcode){8, 0, 0xc1}, 7, RAX);
+	emit_reg(&g->c, (struct opcode){8, 0, 0xc1}, 7, T0);
 	emit_bytes(&g->c, 16, 1);
-	emit_reg(&g->c, (struct opcode){8, 0, 0x3b}, RAX, TARGET);
+	emit_reg(&g->c, (struct opcode){8, 0, 0x3b}, T0, TARGET);
 	gen_miss_if(g, CC_NE);
 }
 
@@ -240,16 +283,15 @@ static bool jump(struct gen *g, const struct insn *i, bool call)
 	bool relative = insn_row(i)->opnd[0].kind == OPND_J;
 
 	gen_flags_lose(g);
-	gen_give_up(g, TARGET);
 	if (!relative) {
+		gen_give_up(g, TARGET);
 		load_target(g, i);
 		check_target(g);
 	}
-	gen_set_uop(g);
 	if (call)
 		push_next(g, i);
 	if (relative) {
-		go_direct(g, TAKEN_SLOT, g->tb->uop[g->k].imm);
+		go_direct(g, 0, g->tb->uop[g->k].imm);
 		return true;
 	}
 	emit_mov(&g->c, RIP, TARGET);
@@ -277,7 +319,8 @@ bool gen_branch(struct gen *g, const struct insn *i)
 		return false;
 	switch (insn_op(i)) {
 	case OP_JCC:
-		return jcc(g, i);
+		jcc(g, i);
+		return true;
 	case OP_JMP:
 		return jump(g, i, false);
 	case OP_CALL:
@@ -291,37 +334,88 @@ bool gen_branch(struct gen *g, const struct insn *i)
 
 /* ---- into a block, and back to the loop ---- */
 
+void gen_enter(struct gen *g)
+{
+	test_requests(g);
+	leave_if(g, CC_NE);
+}
+
 /*
  * The block counts as entered before its bytes are read: if they cannot be, the guest is at its
  * first instruction.
  */
-void gen_enter(struct gen *g, const u8 *start)
+void gen_enter_forward(struct gen *g)
 {
-	u8 *changed[TB_MAX_INSNS * 2 + 2];
-	unsigned int nr;
-
-	emit_store(&g->c, RIP, CPU, offsetof(struct cpu, regs[GPR_RIP]));
-	emit_const(&g->c, UOP, (u64)g->tb->uop);
 	add_insns(g, g->tb->n);
-	nr = compare_code(g, changed);
-	if (start)
-		gen_jump_to(g, CC_ALWAYS, start);
-	else
-		emit_bytes(&g->c, 0x26ff, 2); /* jmp [rsi] */
-	for (unsigned int k = 0; k < nr; k++)
-		gen_land(g, changed[k]);
+	g->nr_changed = compare_code(g, g->late->changed);
+}
+
+void gen_enter_changed(struct gen *g)
+{
+	for (unsigned int k = 0; k < g->nr_changed; k++)
+		gen_land(g, g->late->changed[k]);
 	add_insns(g, -g->tb->n);
 	leave_if(g, CC_ALWAYS);
 }
 
-void gen_leave(struct code *c)
+static void store_state(struct code *c)
 {
-	emit_load(c, RAX, CPU, offsetof(struct cpu, tbs));
-	emit_store(c, SLOT, RAX, offsetof(struct tb_cache, link));
-	emit_store(c, RIP, RAX, offsetof(struct tb_cache, link_rip));
+	emit_store(c, INSNS, CPU, offsetof(struct cpu, insns));
+	emit_store(c, RIP, CPU, offsetof(struct cpu, regs[GPR_RIP]));
+}
+
+static const u8 *common_leave(struct code *c)
+{
+	const u8 *start = c->p;
+
+	emit_reg(c, (struct opcode){4, 0, 0x33}, EDGE, EDGE);
+	return start;
+}
+
+static const u8 *common_leave_edge(struct code *c)
+{
+	const u8 *start = c->p;
+
+	store_state(c);
+	emit_load(c, T1, CPU, offsetof(struct cpu, tbs));
+	emit_store(c, EDGE, T1, offsetof(struct tb_cache, edge));
+	emit_store(c, RIP, T1, offsetof(struct tb_cache, link_rip));
 	emit_store(c, RIP, CPU, offsetof(struct cpu, rip));
 	emit_store(c, FLAGS, CPU, offsetof(struct cpu, fl));
 	_Static_assert(STOP_OK == 0, "");
 	emit_reg(c, (struct opcode){4, 0, 0x33}, RAX, RAX);
 	emit_bytes(c, 0xc3, 1);
+	return start;
+}
+
+/* The handler's arguments are cpu, in RDI, the uop, in RSI, and the flags image. */
+static const u8 *common_handler(struct code *c)
+{
+	const u8 *start = c->p;
+
+	_Static_assert(!offsetof(struct uop, fn), "");
+	emit_load(c, T1, RSI, 0);
+	return start;
+}
+
+static const u8 *common_handler_at(struct code *c)
+{
+	const u8 *start = c->p;
+
+	store_state(c);
+	emit_mov(c, RDX, FLAGS);
+	emit_reg(c, (struct opcode){4, 0, 0xff}, 4, T1); /* jmp */
+	return start;
+}
+
+void gen_common(struct maker *m)
+{
+	struct code_memory *code = &m->ops.code;
+	struct code c = {code->rw};
+
+	m->common.leave = common_leave(&c);
+	m->common.leave_edge = common_leave_edge(&c);
+	m->common.handler = common_handler(&c);
+	m->common.handler_at = common_handler_at(&c);
+	code->used = ALIGN_UP((u32)(c.p - code->rw), 16);
 }

@@ -25,12 +25,15 @@ static inline void emit_bytes(struct code *c, u64 v, unsigned int n)
 		*c->p++ = v;
 }
 
-/* With a REX always: byte registers are then the low ones. */
+/* REX where it is needed; always before a byte's opcode: its registers are then the low ones. */
 static inline void emit_opcode(struct code *c, struct opcode o, u8 reg, u8 index, u8 base)
 {
+	u8 rex = (o.size == 8) << 3 | reg >> 3 << 2 | index >> 3 << 1 | base >> 3;
+
 	if (o.size == 2)
 		emit_bytes(c, 0x66, 1);
-	emit_bytes(c, 0x40 | (o.size == 8) << 3 | reg >> 3 << 2 | index >> 3 << 1 | base >> 3, 1);
+	if (rex || o.size == 1)
+		emit_bytes(c, 0x40 | rex, 1);
 	if (o.map)
 		emit_bytes(c, 0x0f, 1);
 	if (o.map >= 2)
@@ -65,11 +68,16 @@ static inline void emit_mem(
 {
 	u8 i = index == NO_HOST ? RSP : index, b = base == NO_HOST ? RBP : base;
 	u8 mod = base == NO_HOST ? 0 : disp == (s8)disp ? 1 : 2;
+	bool sib = index != NO_HOST || base == NO_HOST || (base & 7) == RSP;
 
-	emit_opcode(c, o, reg, i, b);
-	emit_bytes(c, mod << 6 | (reg & 7) << 3 | 4, 1);
-	emit_bytes(c, scale << 6 | (i & 7) << 3 | (b & 7), 1);
-	emit_bytes(c, (u32)disp, mod == 1 ? 1 : 4);
+	if (!disp && base != NO_HOST && (base & 7) != RBP)
+		mod = 0;
+	emit_opcode(c, o, reg, sib ? i : 0, b);
+	emit_bytes(c, mod << 6 | (reg & 7) << 3 | (sib ? 4 : b & 7), 1);
+	if (sib)
+		emit_bytes(c, scale << 6 | (i & 7) << 3 | (b & 7), 1);
+	if (mod || base == NO_HOST)
+		emit_bytes(c, (u32)disp, mod == 1 ? 1 : 4);
 }
 
 /* v reg, [base + index] */

@@ -2,14 +2,15 @@
 /*
  * Private to translate/: the state of one run under construction.
  *
- *	RDI	struct cpu			RSI	the uop (of the last memory access, at least)
- *	RDX	flags image			R15	linear address of the block, as regs[GPR_RIP]
+ *	RDI	struct cpu			RAX	flags image
+ *	R15	linear address of the block	R12	instructions retired, with the block's own
  *	R10	address of a memory operand	R13, R14	tag of its page, host minus guest address
- *	RAX, R11	scratch
+ *	RDX, R11	scratch
  *
  * All other registers but RSP mirror guest registers, each written to struct cpu as soon as it
  * changes: so the run can be left at any instruction, and forgetting one costs nothing. The flags
- * are in RDX, in the host's, or in both; before anything can leave, they are in RDX.
+ * are in RAX, in the host's, or in both; before anything can leave, they are in RAX. R12 and R15
+ * are stored in struct cpu only where the translated code is left (gen_common).
  */
 #ifndef ANYKVM_GEN_H
 #define ANYKVM_GEN_H
@@ -18,54 +19,102 @@
 #include "translate/emit.h"
 
 #define CPU   RDI
-#define UOP   RSI
-#define FLAGS RDX
+#define FLAGS RAX
+#define INSNS R12
 #define RIP   R15
 #define EA    R10
 #define TAG   R13
 #define DELTA R14
+#define T0    RDX
+#define T1    R11
+
+/* An access to guest RAM, which the host may stop: the code from here on is that of the uop. */
+struct mark {
+	u32 at; /* from the start of the code */
+	u32 uop; /* from the start of the arena */
+};
+
+/*
+ * A direct branch to a block of the same page, as a jump: to `unlinked`, where cpu_run's loop looks
+ * for the block, or to the block, or to code that loads the mirrors which the block wants.
+ */
+struct edge {
+	u8 *jump; /* its distance, as we write it */
+	const u8 *unlinked;
+	struct edge *next; /* of those that lead to the same block */
+	bool forward;	   /* in the page: requests are looked for elsewhere in any loop */
+	u8 host_of[16];	   /* mirrors that it comes with */
+};
+
+/* How a block is entered. */
+struct translation {
+	const u8 *chained; /* by an edge, with the mirrors it wants; as we write it */
+	const u8 *forward; /* the same by one that goes forward */
+	struct edge *in;
+	u8 host_of[16]; /* mirrors that it wants */
+};
+
+/* Code that all blocks share, as we write it. */
+struct common {
+	const u8 *leave_edge; /* to cpu_run's loop at RIP; R8: the edge that leads there */
+	const u8 *leave;      /* the same without an edge */
+	const u8 *handler;    /* to the handler of the uop in RSI */
+	const u8 *handler_at; /* that is in R11 */
+};
+
+/* The only struct translator that there is. */
+struct maker {
+	struct translator ops;
+	struct common common;
+	u32 cold; /* in code: what is rarely run is apart, from the middle to here */
+	struct mark *mark; /* in order */
+	u32 nr_marks;
+};
 
 #define MISSES 8 /* one instruction's, at most */
 
-/* A jump to the interpreter's handler. */
-struct miss {
-	u8 *jump;
-	bool first; /* of the run's first uop, whose handler is elsewhere */
-	bool fp;    /* MXCSR is the guest's */
-};
-
-/* An access to the page of the one before, most likely: what to do if not is out of line. */
-struct elsewhere {
-	u8 *jump, *back;
-	u16 n;
-	bool write, fp;
+/* What is emitted behind a run, or only then known; counted in struct gen. */
+struct late {
+	/* A jump to the interpreter's handler. fp: MXCSR is the guest's. */
+	struct miss {
+		u8 *jump;
+		u8 k;
+		bool fp;
+	} miss[2 * (2 * TB_MAX_INSNS + MISSES)]; /* a loop's body comes twice */
+	/* An access to the page of the one before, most likely: what to do if not. */
+	struct elsewhere {
+		u8 *jump, *back;
+		u16 n;
+		u8 k;
+		bool write, fp;
+	} elsewhere[2 * TB_MAX_INSNS];
+	u8 *exit[2 * (TB_MAX_INSNS * 2 + 3)];	/* of gen_loop_end */
+	u8 *changed[TB_MAX_INSNS * 2 + 2];	/* of gen_enter */
+	struct edge edge[8];
 };
 
 struct gen {
 	struct code c;
+	const u8 *limit; /* no instruction is begun behind it */
+	struct maker *m;
+	struct cpu *cpu;
 	struct tb *tb;
+	struct late *late;
+	unsigned int nr_misses, nr_elsewhere, nr_exits, nr_changed, nr_edges, nr_marks;
 	unsigned int first, k; /* uop where the run starts; uop that is being translated */
-	unsigned int at;       /* uop that UOP points at */
-	bool bmi2;
-	const u8 *features; /* the guest's */
 	u8 width; /* of an address: 8, or 4 in 32-bit code */
 	bool image, live;      /* the flags are in FLAGS; in the host's */
 	u8 host_of[16];	       /* mirror of a guest register, or NO_HOST */
 	u8 guest_of[16];       /* what a host register mirrors, or NO_HOST */
+	u16 expected;	       /* guest registers whose mirror comes along, if anyone needs it */
+	u8 wanted[16];	       /* of those that were needed: where, or NO_HOST */
 	u16 busy;	       /* mirrors that this instruction needs */
 	u16 age[16], clock;    /* of the mirrors */
-	struct miss miss[2 * (2 * TB_MAX_INSNS + MISSES)]; /* a loop's body comes twice */
-	unsigned int nr_miss;
 	u16 xmm, ymm; /* host vector registers that hold the guest's of the same number, or all of it */
 	bool sse, avx; /* their use has been checked */
 	bool fp;       /* MXCSR is the guest's */
 	u8 page_base; /* TAG and DELTA are those of an access by this guest register, or NO_HOST */
 	bool page_write;
-	struct elsewhere elsewhere[2 * TB_MAX_INSNS];
-	unsigned int nr_elsewhere;
-	u8 *exit[2 * (TB_MAX_INSNS * 2 + 3)]; /* of gen_loop_end */
-	unsigned int nr_exits;
-	const u8 *leave; /* code of gen_leave, as we write it */
 };
 
 /* ---- gen.c: registers, flags, memory operands ---- */
@@ -79,8 +128,12 @@ void gen_get_in(struct gen *g, unsigned int n, u8 h);
 void gen_give_up(struct gen *g, u8 h);
 /* Its mirror has changed. */
 void gen_put(struct gen *g, unsigned int n);
-/* All that was a mirror there is one here. */
-void gen_match(struct gen *g, const struct gen *there);
+/* The mirrors of an edge come along. */
+void gen_expect(struct gen *g, const struct edge *e);
+/* Forget those that nobody has needed: who does not come by that edge does not have them. */
+void gen_expect_no_more(struct gen *g);
+/* Load the mirrors of `to` that are not those of `from`; NULL: that are none. */
+void gen_load_mirrors(struct code *c, const u8 *to, const u8 *from);
 
 /* Code follows that may leave the run, or destroys the host's flags. */
 void gen_flags_save(struct gen *g);
@@ -107,10 +160,12 @@ void gen_check(struct gen *g, u8 base, unsigned int n, bool write);
 /* The code for accesses elsewhere, behind the run's last instruction. */
 void gen_elsewhere(struct gen *g);
 
-/* UOP points at the instruction: where it faults, and the handler that takes over from it. */
-void gen_set_uop(struct gen *g);
-/* To that handler if condition cc holds (the low half of Jcc's opcode). */
+/* to = from, rotated right by n bits. Flags are destroyed. */
+void gen_rotate(struct gen *g, u8 to, u8 from, u8 n);
+/* To the instruction's handler if condition cc holds (the low half of Jcc's opcode). */
 void gen_miss_if(struct gen *g, u8 cc);
+/* The code from here on accesses guest RAM for the instruction. */
+void gen_mark(struct gen *g);
 
 /* A jump whose target is written later. */
 u8 *gen_jump(struct gen *g, u8 cc); /* CC_ALWAYS: JMP */
@@ -141,10 +196,18 @@ void gen_loop_end(struct gen *g, const struct insn *i);
 void gen_loop_exit(struct gen *g);
 /* Behind the last instruction of a block that does not end in a branch. */
 void gen_fall_through(struct gen *g);
-/* How other blocks come here: compare the code's bytes; the uop's handler may be elsewhere. */
-void gen_enter(struct gen *g, const u8 *start);
-/* Shared by all: back to the loop, and the branch's slot takes the block found there. */
-void gen_leave(struct code *c);
+/* How other blocks come here: look for requests; compare the code's bytes. */
+void gen_enter(struct gen *g);
+void gen_enter_forward(struct gen *g);
+/* Out of line: what gen_enter does if it finds a difference. */
+void gen_enter_changed(struct gen *g);
+/* Out of line: where edges lead before they are linked. */
+void gen_edges(struct gen *g);
+/* Make the code that all share, at the start. */
+void gen_common(struct maker *m);
+/* Lead an edge to a block, or back to cpu_run's loop. */
+void edge_link(struct maker *m, struct edge *e, struct translation *to);
+void edges_unlink(struct translation *to);
 
 /* ---- insns.c ---- */
 

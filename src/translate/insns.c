@@ -133,9 +133,9 @@ static bool is_offered(const struct gen *g, const struct insn *i)
 {
 	const struct insn_row *row = insn_row(i);
 
-	if ((row->rules & RULE_AVX2L) && (i->flags & INSN_L) && !g->features[CPUF_AVX2])
+	if ((row->rules & RULE_AVX2L) && (i->flags & INSN_L) && !g->cpu->features[CPUF_AVX2])
 		return false;
-	return !row->cpuf || g->features[row->cpuf];
+	return !row->cpuf || g->cpu->features[row->cpuf];
 }
 
 static bool set_operands(struct native *n, const struct insn *i)
@@ -159,10 +159,10 @@ static bool set_operands(struct native *n, const struct insn *i)
 	return n->rm.guest != NO_HOST || n->mem_access;
 }
 
-static bool has_osz(const struct insn_row *row)
+static bool has_size(const struct insn_row *row, u8 size)
 {
 	for (unsigned int k = 0; k < ARRAY_SIZE(row->opnd); k++)
-		if (row->opnd[k].size == SZ_v || row->opnd[k].size == SZ_z)
+		if (row->opnd[k].size == size)
 			return true;
 	return false;
 }
@@ -172,11 +172,11 @@ static void emit_legacy(struct code *c, const struct native *n, u8 reg, u8 rm)
 	static const u8 pp[] = {0, 0, 0xf3, 0xf2};
 	const struct insn *i = n->i;
 	unsigned int k = INSN_PP(i);
-	struct opcode o = {i->flags & INSN_W ? 8 : 4, i->map, n->opcode};
+	struct opcode o = {i->flags & INSN_W ? 8 : has_size(n->row, SZ_b) ? 1 : 4, i->map, n->opcode};
 
 	if (i->flags & INSN_LOCK)
 		emit_bytes(c, 0xf0, 1);
-	if (k == 1 || (i->osz == 2 && has_osz(n->row)))
+	if (k == 1 || (i->osz == 2 && (has_size(n->row, SZ_v) || has_size(n->row, SZ_z))))
 		emit_bytes(c, 0x66, 1);
 	if (k > 1)
 		emit_bytes(c, pp[k], 1);

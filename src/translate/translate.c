@@ -8,51 +8,62 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/hard.h"
 #include "cpu/interp.h"
 #include "translate/gen.h"
 
-#define CODE_SIZE (64u << 20)
-#define INSN_MAX  256u /* bytes of host code for one instruction, its part of the jumps included */
-#define PROLOGUE  8u   /* bytes, for who comes from an interpreter's handler */
-#define BLOCK_MAX (2 * TB_MAX_INSNS * INSN_MAX + 4096u) /* a loop's body comes twice */
+#define CODE_SIZE  (64u << 20)
+#define INSN_MAX   256u /* bytes of host code for one instruction, its part of the jumps included */
+#define BLOCK_MAX  (2 * TB_MAX_INSNS * INSN_MAX + 4096u) /* a loop's body comes twice */
+#define LOOP_ALIGN 64
+#define MARK_MIN   16u	/* bytes of host code with one struct mark, at least */
+#define MAX_MARKS  (CODE_SIZE / MARK_MIN)
+
+static struct maker *maker_of(struct translator *t)
+{
+	return container_of(t, struct maker, ops);
+}
+
+static const u8 *executable(const struct maker *m, const u8 *p)
+{
+	return p - m->ops.code.rw + m->ops.code.rx;
+}
 
 /* ---- one run ---- */
 
-/* jmp [rsi]: struct uop starts with its handler */
-static void jump_to_handler(struct gen *g)
+/* The interpreter goes on at uop k. */
+static void jump_to_handler(struct gen *g, unsigned int k)
 {
-	_Static_assert(!offsetof(struct uop, fn), "");
-	emit_bytes(&g->c, 0x26ff, 2);
-}
-
-/* Where instructions of this kind go that find no RAM: to the interpreter's handlers. */
-static void land_misses(struct gen *g, bool of_first, bool fp, uop_fn *first)
-{
-	bool any = false;
-
-	for (unsigned int k = 0; k < g->nr_miss; k++)
-		if (g->miss[k].first == of_first && g->miss[k].fp == fp) {
-			gen_land(g, g->miss[k].jump);
-			any = true;
-		}
-	if (!any)
-		return;
-	gen_vec_end(g, fp);
-	if (!of_first) {
-		jump_to_handler(g);
-		return;
+	emit_const(&g->c, RSI, (u64)&g->tb->uop[k]);
+	if (k == g->first) { /* there we are ourselves */
+		emit_const(&g->c, T1, (u64)g->tb->fn[k]);
+		gen_jump_to(g, CC_ALWAYS, g->m->common.handler_at);
+	} else {
+		gen_jump_to(g, CC_ALWAYS, g->m->common.handler);
 	}
-	emit_const(&g->c, RAX, (u64)first);
-	emit_bytes(&g->c, 0xe0ff, 2); /* jmp rax */
 }
 
-static void end_run(struct gen *g, uop_fn *first)
+/* Where an instruction goes that finds no RAM. */
+static void land_misses(struct gen *g)
 {
-	gen_elsewhere(g);
-	for (unsigned int kind = 0; kind < 4; kind++)
-		land_misses(g, kind & 1, kind & 2, first);
+	for (unsigned int k = 0; k < g->nr_misses; k++) {
+		const struct miss first = g->late->miss[k];
+
+		if (!first.jump)
+			continue;
+		for (unsigned int j = k; j < g->nr_misses; j++) {
+			struct miss *m = &g->late->miss[j];
+
+			if (!m->jump || m->k != first.k || m->fp != first.fp)
+				continue;
+			gen_land(g, m->jump);
+			m->jump = NULL;
+		}
+		gen_vec_end(g, first.fp);
+		jump_to_handler(g, first.k);
+	}
 }
 
 /* Are the TLB's checks all that its memory operand needs? (plain_memory of cpu/uop.c) */
@@ -75,6 +86,8 @@ static bool translatable(struct gen *g, bool (*emit)(struct gen *g, const struct
 {
 	struct gen before = *g;
 
+	if (g->c.p > g->limit)
+		return false;
 	g->busy = 0;
 	if (operand_is_plain(g, &g->tb->uop[g->k], &g->tb->insn[g->k]) && emit(g, &g->tb->insn[g->k]))
 		return true;
@@ -110,6 +123,8 @@ static bool make_loop(struct gen *g)
 	struct gen head;
 
 	gen_loop_end(g, &g->tb->insn[g->k]);
+	while ((g->c.p - g->m->ops.code.rw) % LOOP_ALIGN)
+		emit_bytes(&g->c, 0x90, 1);
 	head = *g;
 	if (!make_body(g))
 		return false;
@@ -119,7 +134,7 @@ static bool make_loop(struct gen *g)
 		if (!make_body(g))
 			return false;
 	}
-	gen_match(g, &head);
+	gen_load_mirrors(&g->c, head.host_of, g->host_of);
 	gen_jump_to(g, CC_ALWAYS, head.c.p);
 	gen_loop_exit(g);
 	return true;
@@ -130,11 +145,14 @@ static void leave_run(struct gen *g)
 {
 	struct gen before = *g;
 
-	if (g->k < g->tb->n && gen_is_loop(g, &g->tb->insn[g->k]) && make_loop(g)) {
-		g->k++;
-		return;
+	if (g->k < g->tb->n && gen_is_loop(g, &g->tb->insn[g->k])) {
+		gen_expect_no_more(g);
+		if (make_loop(g)) {
+			g->k++;
+			return;
+		}
+		*g = before;
 	}
-	*g = before;
 	gen_vec_end(g, g->fp);
 	g->fp = false;
 	if (g->k == g->tb->n) {
@@ -143,90 +161,255 @@ static void leave_run(struct gen *g)
 		g->k++;
 	} else {
 		gen_flags_save(g);
-		gen_set_uop(g);
-		jump_to_handler(g);
+		jump_to_handler(g, g->k);
 	}
 }
 
-/* Translate from uop k on. Returns where the run ends: k if there is none. */
-static unsigned int run(struct translator *t, struct cpu *cpu, struct tb *tb, unsigned int k)
+/* How the interpreter comes to the run. */
+static const u8 *enter_from_handler(struct gen *g, const u8 *body)
 {
-	u8 *start = t->code.rw + t->code.used;
-	struct gen g = {.c.p = start, .tb = tb, .first = k, .k = k, .at = k, .image = true,
-		.leave = t->code.rw, .bmi2 = __builtin_cpu_supports("bmi2"), .page_base = NO_HOST,
-		.features = cpu->features, .width = (tb->mode_bits & TBM_FLAT) ? 4 : 8};
+	const u8 *start = g->c.p;
 
+	emit_mov(&g->c, FLAGS, RDX);
+	emit_load(&g->c, INSNS, CPU, offsetof(struct cpu, insns));
+	emit_load(&g->c, RIP, CPU, offsetof(struct cpu, regs[GPR_RIP]));
+	gen_load_mirrors(&g->c, g->wanted, NULL);
+	gen_jump_to(g, CC_ALWAYS, body);
+	return executable(g->m, start);
+}
+
+/* How a block comes here that has asked the jump cache. */
+static const u8 *enter_alone(struct gen *g, const u8 *chained)
+{
+	const u8 *start = g->c.p;
+
+	gen_load_mirrors(&g->c, g->wanted, NULL);
+	gen_jump_to(g, CC_ALWAYS, chained);
+	return executable(g->m, start);
+}
+
+/* From here on emit what is rarely run. Returns where the rest ends. */
+static u8 *turn_cold(struct gen *g)
+{
+	u8 *hot = g->c.p;
+
+	g->c.p = g->m->ops.code.rw + g->m->cold;
+	return hot;
+}
+
+static void commit(struct gen *g, const u8 *hot)
+{
+	struct code_memory *code = &g->m->ops.code;
+
+	g->m->nr_marks = g->nr_marks;
+	g->m->cold = g->c.p - code->rw;
+	code->used = ALIGN_UP((u32)(hot - code->rw), 16);
+}
+
+static struct gen start_run(struct maker *m, struct cpu *cpu, struct tb *tb, unsigned int k, struct late *late)
+{
+	struct gen g = {.c.p = m->ops.code.rw + m->ops.code.used, .m = m, .cpu = cpu, .tb = tb, .late = late,
+		.first = k, .k = k, .image = true, .page_base = NO_HOST, .nr_marks = m->nr_marks,
+		.width = (tb->mode_bits & TBM_FLAT) ? 4 : 8};
+
+	g.limit = g.c.p + BLOCK_MAX - 4 * INSN_MAX;
 	memset(g.host_of, NO_HOST, sizeof(g.host_of));
 	memset(g.guest_of, NO_HOST, sizeof(g.guest_of));
-	emit_load(&g.c, RIP, CPU, offsetof(struct cpu, regs[GPR_RIP])); /* PROLOGUE */
-	while (g.k < tb->n && translatable(&g, gen_plain))
-		g.k++;
-	leave_run(&g);
-	if (g.k == k || (g.k < tb->n && g.k < k + t->shortest))
+	memset(g.wanted, NO_HOST, sizeof(g.wanted));
+	return g;
+}
+
+/* Translate from the body's first instruction on. false: not worth it, nothing was emitted. */
+static bool make_body_of_run(struct gen *g)
+{
+	struct gen before = *g;
+
+	keep_handlers(g->cpu, g->tb);
+	while (g->k < g->tb->n && translatable(g, gen_plain))
+		g->k++;
+	leave_run(g);
+	if (g->k == g->first || (g->k < g->tb->n && g->k < g->first + g->m->ops.shortest)) {
+		before.k = g->k;
+		*g = before;
+		return false;
+	}
+	return true;
+}
+
+static void out_of_line(struct gen *g)
+{
+	gen_elsewhere(g);
+	land_misses(g);
+	gen_edges(g);
+}
+
+/* A run in the middle of a block, or of one that crosses a page. Returns where it ends: k if there is none. */
+static unsigned int run(struct maker *m, struct cpu *cpu, struct tb *tb, unsigned int k)
+{
+	struct late late;
+	struct gen g = start_run(m, cpu, tb, k, &late);
+	const u8 *body = g.c.p, *hot;
+
+	if (!make_body_of_run(&g))
 		return g.k;
-	keep_handlers(cpu, tb);
-	end_run(&g, tb->fn[k]);
-	tb->uop[k].fn = (uop_fn *)(t->code.rx + t->code.used);
-	t->code.used = ALIGN_UP(t->code.used + (u32)(g.c.p - start), 16);
+	hot = turn_cold(&g);
+	out_of_line(&g);
+	tb->uop[k].fn = (uop_fn *)enter_from_handler(&g, body);
+	commit(&g, hot);
 	return g.k;
 }
 
-/* How blocks that end in a translated branch come to this one. */
-static void make_enter(struct translator *t, struct tb *tb)
+/* The block's beginning, which others come to: with the mirrors of whoever comes now. */
+static unsigned int run_first(struct maker *m, struct cpu *cpu, struct tb *tb)
 {
-	u8 *start = t->code.rw + t->code.used;
-	struct gen g = {.c.p = start, .tb = tb, .leave = t->code.rw};
-	const u8 *first = (const u8 *)tb->uop[0].fn;
+	struct late late;
+	struct gen g = start_run(m, cpu, tb, 0, &late);
+	const u8 *chained = g.c.p, *forward, *body, *hot;
+	bool made;
 
-	gen_enter(&g, code_memory_has(&t->code, (u64)first) ? first - t->code.rx + t->code.rw + PROLOGUE : NULL);
-	tb->enter = t->code.rx + t->code.used;
-	t->code.used = ALIGN_UP(t->code.used + (u32)(g.c.p - start), 16);
+	tb->translation = tb_alloc(cpu, sizeof(*tb->translation));
+	gen_enter(&g);
+	forward = g.c.p;
+	gen_enter_forward(&g);
+	body = g.c.p;
+	if (cpu->tbs->edge)
+		gen_expect(&g, cpu->tbs->edge);
+	made = make_body_of_run(&g);
+	if (!made)
+		jump_to_handler(&g, 0);
+	tb->enter = enter_alone(&g, chained);
+	hot = turn_cold(&g);
+	gen_enter_changed(&g);
+	if (made) {
+		out_of_line(&g);
+		tb->uop[0].fn = (uop_fn *)enter_from_handler(&g, body);
+	}
+	*tb->translation = (struct translation){.chained = chained, .forward = forward};
+	memcpy(tb->translation->host_of, g.wanted, sizeof(g.wanted));
+	commit(&g, hot);
+	return g.k;
 }
 
 /* ---- the translator ---- */
 
+static bool has_room(const struct maker *m, u32 n)
+{
+	u32 size = m->ops.code.size;
+
+	return m->ops.code.used + n <= size / 2 && m->cold + n <= size && m->nr_marks + n / MARK_MIN <= MAX_MARKS;
+}
+
 static void block(struct translator *t, struct cpu *cpu, struct tb *tb)
 {
-	if (t->code.used + BLOCK_MAX > t->code.size) {
+	struct maker *m = maker_of(t);
+	unsigned int k = 0;
+
+	if (!has_room(m, BLOCK_MAX)) {
 		t->full = true;
 		return;
 	}
-	for (unsigned int k = 0; k < tb->n; k++)
-		k = run(t, cpu, tb, k);
 	if (!tb->len2)
-		make_enter(t, tb);
+		k = run_first(m, cpu, tb) + 1;
+	for (; k < tb->n; k++)
+		k = run(m, cpu, tb, k);
+}
+
+static void link(struct translator *t, struct edge *e, struct tb *tb)
+{
+	struct maker *m = maker_of(t);
+
+	if (!tb->translation)
+		return;
+	if (has_room(m, BLOCK_MAX))
+		edge_link(m, e, tb->translation);
+	else
+		t->full = true;
+}
+
+static void forget(struct translator *t, struct tb *tb)
+{
+	struct maker *m = maker_of(t);
+
+	if (tb->translation)
+		edges_unlink(tb->translation);
+	tb->translation = NULL;
+	tb->enter = executable(m, m->common.leave);
 }
 
 static void flush(struct translator *t)
 {
-	struct code c = {t->code.rw};
+	struct maker *m = maker_of(t);
 
-	gen_leave(&c);
-	t->leave = t->code.rx;
-	t->code.used = ALIGN_UP((u32)(c.p - t->code.rw), 16);
+	gen_common(m);
+	m->cold = t->code.size / 2;
+	t->leave = executable(m, m->common.leave);
+	m->nr_marks = 0;
 	t->full = false;
+}
+
+/* The last place at or before this one. */
+static const struct uop *find_mark(const struct maker *m, const struct cpu *cpu, u32 at)
+{
+	u32 low = 0, high = m->nr_marks;
+
+	while (high - low > 1) {
+		u32 mid = low + (high - low) / 2;
+
+		if (m->mark[mid].at <= at)
+			low = mid;
+		else
+			high = mid;
+	}
+	return high ? (const struct uop *)(cpu->tbs->arena + m->mark[low].uop) : NULL;
+}
+
+static const struct uop *stopped(struct translator *t, struct cpu *cpu, const struct host_regs *r, u64 *fl)
+{
+	const struct maker *m = maker_of(t);
+
+	cpu->regs[GPR_RIP] = r->gpr[RIP];
+	cpu->insns = r->gpr[INSNS];
+	*fl = r->gpr[FLAGS];
+	return find_mark(m, cpu, r->rip - (u64)t->code.rx);
 }
 
 static void destroy(struct translator *t)
 {
+	struct maker *m = maker_of(t);
+
 	code_memory_destroy(&t->code);
-	free(t);
+	munmap(m->mark, MAX_MARKS * sizeof(*m->mark));
+	free(m);
+}
+
+static const struct translator ops = {.block = block, .link = link, .forget = forget, .flush = flush,
+	.stopped = stopped, .destroy = destroy, .shortest = 2};
+
+static int allocate(struct maker *m)
+{
+	m->mark = mmap(NULL, MAX_MARKS * sizeof(*m->mark), PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (m->mark == MAP_FAILED)
+		return -ENOMEM;
+	return code_memory_create(&m->ops.code, CODE_SIZE);
 }
 
 int translator_create(struct cpu *cpu)
 {
-	struct translator *t = OPT_TRANSLATE ? malloc(sizeof(*t)) : NULL;
+	struct maker *m = OPT_TRANSLATE ? malloc(sizeof(*m)) : NULL;
 	int r;
 
-	if (!t)
+	if (!m)
 		return OPT_TRANSLATE ? -ENOMEM : 0;
-	*t = (struct translator){.block = block, .flush = flush, .destroy = destroy, .shortest = 2};
-	r = code_memory_create(&t->code, CODE_SIZE);
+	*m = (struct maker){.ops = ops};
+	r = allocate(m);
 	if (r) {
-		free(t);
+		if (m->mark != MAP_FAILED)
+			munmap(m->mark, MAX_MARKS * sizeof(*m->mark));
+		free(m);
 		return r == -EPERM ? 0 : r;
 	}
-	flush(t);
-	cpu->translator = t;
+	flush(&m->ops);
+	cpu->translator = &m->ops;
 	return 0;
 }

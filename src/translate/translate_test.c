@@ -171,13 +171,32 @@ static void random_loop(struct program *g)
 	put(g, start - (g->p + 1), 1);
 }
 
+/* An instruction here whose immediate others change: ADD EAX, imm32. */
+static u8 *put_patched(struct program *g)
+{
+	put(g, 0x05, 1);
+	put(g, seed >> 20, 4);
+	return g->p - 4;
+}
+
+/* INC dword [imm]: code that has been translated changes, in this block or in another. */
+static void put_patch(struct program *g, const u8 *code, const u8 *imm)
+{
+	put(g, 0x05ff, 2);
+	put(g, is_32 ? (u32)(CODE + (imm - code)) : (u32)(imm - (g->p + 4)), 4);
+}
+
 /* Up to thirty times: random instructions, conditional jumps over the next few; then HLT. */
 static void random_program(u8 *code)
 {
 	struct program g = {code};
-	u8 *skip;
+	u8 *skip, *imm = NULL;
 
 	for (unsigned int block = 0; block < 12; block++) {
+		if (below(4) == 0)
+			imm = put_patched(&g);
+		if (imm && below(6) == 0)
+			put_patch(&g, code, imm);
 		for (unsigned int k = 1 + below(9); k; k--)
 			random_insn(&g);
 		put(&g, 0x70 | below(16), 1); /* jcc */

@@ -11,10 +11,10 @@
 /* Miss unless (field & mask) == want; want is 0 or mask. */
 static void require(struct gen *g, s32 field, u32 mask, u32 want)
 {
-	emit_mem(&g->c, (struct opcode){4, 0, 0x8b}, RAX, CPU, NO_HOST, 0, field);
+	emit_mem(&g->c, (struct opcode){4, 0, 0x8b}, T0, CPU, NO_HOST, 0, field);
 	if (want)
-		emit_reg(&g->c, (struct opcode){4, 0, 0xf7}, 2, RAX); /* not */
-	emit_reg(&g->c, (struct opcode){4, 0, 0xf7}, 0, RAX); /* test */
+		emit_reg(&g->c, (struct opcode){4, 0, 0xf7}, 2, T0); /* not */
+	emit_reg(&g->c, (struct opcode){4, 0, 0xf7}, 0, T0); /* test */
 	emit_bytes(&g->c, mask, 4);
 	gen_miss_if(g, CC_NE);
 }
@@ -50,7 +50,6 @@ void gen_vec_begin(struct gen *g, u32 rules)
 {
 	bool avx = rules & RULE_AVX;
 
-	gen_set_uop(g);
 	if (avx ? !g->avx : !g->sse)
 		check_use(g, avx);
 	if (avx)
