@@ -67,6 +67,8 @@ void tb_flush_all(struct cpu *cpu)
 		return;
 	memset(c->jc, 0, sizeof(c->jc));
 	memset(c->hash, 0, HASH_SIZE * sizeof(*c->hash));
+	memset(c->in_page, 0, sizeof(c->in_page));
+	c->crossing = NULL;
 	if (c->nr_code_words) /* pages that were not touched stay so */
 		madvise(c->code_pages, c->nr_code_words * 8, MADV_DONTNEED);
 	c->used = 0;
@@ -90,6 +92,13 @@ bool tb_page_has_code(void *opaque, gpa_t page)
 
 #define PATIENCE 64u /* writes; each time that a page is given up it grows */
 
+static u32 tb_hash(gpa_t gpa, u32 bits)
+{
+	u64 h = (gpa.v ^ ((u64)bits << 57)) * 0x9e3779b97f4a7c15ull;
+
+	return h >> (64 - HASH_BITS);
+}
+
 /* Who still leads to it finds that its bytes have changed. */
 static void kill_block(struct cpu *cpu, struct tb *tb)
 {
@@ -102,25 +111,48 @@ static void kill_block(struct cpu *cpu, struct tb *tb)
 		cpu->translator->forget(cpu->translator, tb);
 }
 
+/* Those of a page are in a list; another has all that cross into a second page. */
+static struct tb **page_list(struct tb_cache *c, const struct tb *tb)
+{
+	return tb->hva2 ? &c->crossing : &c->in_page[(tb->gpa.v >> PAGE_SHIFT) % ARRAY_SIZE(c->in_page)];
+}
+
 static bool is_in_page(const struct tb *tb, u64 pfn, const u8 *hva)
 {
 	return tb->gpa.v >> PAGE_SHIFT == pfn ||
 	       (tb->hva2 && !(((u64)tb->hva2 ^ (u64)hva) & PAGE_MASK));
 }
 
+static void leave_hash(struct tb_cache *c, const struct tb *tb)
+{
+	struct tb **link = &c->hash[tb_hash(tb->gpa, tb->mode_bits)];
+
+	while (*link && *link != tb)
+		link = &(*link)->hash_next;
+	if (*link) /* or it was stale */
+		*link = tb->hash_next;
+}
+
+static void give_up_list(struct cpu *cpu, struct tb **list, u64 pfn, const u8 *hva)
+{
+	struct tb *tb, **link;
+
+	for (link = list; (tb = *link);)
+		if (is_in_page(tb, pfn, hva)) {
+			*link = tb->page_next;
+			leave_hash(cpu->tbs, tb);
+			kill_block(cpu, tb);
+		} else {
+			link = &tb->page_next;
+		}
+}
+
 static void give_up_page(struct cpu *cpu, u64 pfn, const u8 *hva)
 {
 	struct tb_cache *c = cpu->tbs;
-	struct tb *tb, **link;
 
-	for (u32 k = 0; k < HASH_SIZE; k++)
-		for (link = &c->hash[k]; (tb = *link);)
-			if (is_in_page(tb, pfn, hva)) {
-				*link = tb->hash_next;
-				kill_block(cpu, tb);
-			} else {
-				link = &tb->hash_next;
-			}
+	give_up_list(cpu, &c->in_page[pfn % ARRAY_SIZE(c->in_page)], pfn, hva);
+	give_up_list(cpu, &c->crossing, pfn, hva);
 	c->code_pages[pfn / 64] &= ~BIT(pfn % 64);
 }
 
@@ -427,13 +459,6 @@ static struct tb *make_tb(struct cpu *cpu, const struct fetch *f, const struct b
 	return tb;
 }
 
-static u32 tb_hash(gpa_t gpa, u32 bits)
-{
-	u64 h = (gpa.v ^ ((u64)bits << 57)) * 0x9e3779b97f4a7c15ull;
-
-	return h >> (64 - HASH_BITS);
-}
-
 /* make_tb, or again after the thunk cache was flushed under it: older blocks hold stale thunks. */
 static struct tb *make_current(struct cpu *cpu, const struct fetch *f, const struct build *b,
 	const struct fetch *second, u32 bits)
@@ -462,6 +487,8 @@ static enum stop build(struct cpu *cpu, const struct fetch *f, u32 bits, struct 
 		return cpu_fail(cpu, "out of memory");
 	(*out)->hash_next = *head;
 	*head = *out;
+	(*out)->page_next = *page_list(c, *out);
+	*page_list(c, *out) = *out;
 	cpu->stat_tb_built++;
 	return STOP_OK;
 }

@@ -65,7 +65,7 @@ struct tb {
 	const u8 *hva2; /* last instruction crosses into this page, or NULL */
 	u8 len2;	/* bytes there */
 	u8 copy2[15];
-	struct tb *hash_next;
+	struct tb *hash_next, *page_next;
 	const struct insn *insn; /* [n] */
 	uop_fn **fn;		 /* [n] the interpreter's handlers, if some were replaced; else NULL */
 	const u8 *enter;	 /* the translator's: host code that checks the bytes and starts */
@@ -139,6 +139,7 @@ struct tb_cache {
 	u32 native_generation; /* of the thunks that the blocks point at */
 	struct jc_entry jc[JC_SIZE];
 	struct tb **hash;
+	struct tb *in_page[1024], *crossing; /* blocks by page frame */
 	u8 *arena;
 	size_t used;
 	u64 *code_pages; /* bitmap by page frame, grows; pages that have (had) blocks */
