@@ -31,7 +31,8 @@
 /* An access to guest RAM, which the host may stop: the code from here on is that of the uop. */
 struct mark {
 	u32 at; /* from the start of the code */
-	u32 uop; /* from the start of the arena */
+	u32 uop : 31; /* from the start of the arena */
+	u32 fl : 1;   /* the flags image is in cpu->fl, not in FLAGS */
 };
 
 /*
@@ -104,6 +105,7 @@ struct gen {
 	unsigned int first, k; /* uop where the run starts; uop that is being translated */
 	u8 width; /* of an address: 8, or 4 in 32-bit code */
 	bool image, live;      /* the flags are in FLAGS; in the host's */
+	bool spilled;	       /* they are in cpu->fl, too, when this instruction's operand is accessed */
 	u8 host_of[16];	       /* mirror of a guest register, or NO_HOST */
 	u8 guest_of[16];       /* what a host register mirrors, or NO_HOST */
 	u16 expected;	       /* guest registers whose mirror comes along, if anyone needs it */
@@ -171,7 +173,7 @@ void gen_mark(struct gen *g);
 u8 *gen_jump(struct gen *g, u8 cc); /* CC_ALWAYS: JMP */
 void gen_land(struct gen *g, u8 *jump);
 void gen_jump_to(struct gen *g, u8 cc, const u8 *to);
-enum { CC_E = 4, CC_NE = 5, CC_A = 7, CC_ALWAYS = 16 };
+enum { CC_AE = 3, CC_E, CC_NE, CC_BE, CC_A, CC_ALWAYS = 16 };
 
 /* ---- vector.c: vector registers and MXCSR ---- */
 

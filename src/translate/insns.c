@@ -423,12 +423,132 @@ static bool sign_extend(struct gen *g, const struct insn *i, bool to_dx)
 	return true;
 }
 
+static bool bswap(struct gen *g, const struct insn *i)
+{
+	u8 h;
+
+	if (i->osz < 4)
+		return false;
+	h = gen_get(g, i->reg);
+	emit_opcode(&g->c, (struct opcode){i->osz, 1, 0xc8 | (h & 7)}, 0, 0, h);
+	gen_put(g, i->reg);
+	return true;
+}
+
+/* ---- those that need RAX and RDX, which are no mirrors: MUL, DIV, CMPXCHG ---- */
+
+/* RAX has a result and the host's flags are the guest's: RAX is the image again. */
+static void take_back_rax(struct gen *g)
+{
+	emit_mov(&g->c, gen_def(g, GPR_RAX), RAX);
+	gen_put(g, GPR_RAX);
+	emit_bytes(&g->c, 0xb8, 1); /* mov eax, 0 */
+	emit_bytes(&g->c, 0, 4);
+	gen_flags_set(g);
+	gen_flags_save(g);
+}
+
+/* Miss if the quotient may be too large, or there is none. by: the divisor */
+static void check_quotient(struct gen *g, const struct insn *i, u8 by, bool is_signed)
+{
+	u8 high = gen_get(g, GPR_RDX);
+
+	if (!is_signed) {
+		emit_reg(&g->c, (struct opcode){i->osz, 0, 0x3b}, high, by);
+		gen_miss_if(g, CC_AE);
+		return;
+	}
+	/* RDX is RAX's sign, and the divisor neither 0 nor -1 */
+	emit_reg(&g->c, (struct opcode){i->osz, 0, 0x8b}, T1, gen_get(g, GPR_RAX));
+	emit_reg(&g->c, (struct opcode){i->osz, 0, 0xc1}, 7, T1);
+	emit_bytes(&g->c, 8 * i->osz - 1, 1);
+	emit_reg(&g->c, (struct opcode){i->osz, 0, 0x3b}, T1, high);
+	gen_miss_if(g, CC_NE);
+	emit_mem(&g->c, (struct opcode){i->osz, 0, 0x8d}, T1, by, NO_HOST, 0, 1);
+	emit_reg(&g->c, (struct opcode){i->osz, 0, 0x83}, 7, T1); /* cmp */
+	emit_bytes(&g->c, 1, 1);
+	gen_miss_if(g, CC_BE);
+}
+
+/* RDX:RAX = RAX * operand; or RAX, RDX = RDX:RAX / operand, the rest */
+static bool mul_div(struct gen *g, const struct insn *i)
+{
+	unsigned int op = insn_op(i);
+	bool div = op == OP_DIV || op == OP_IDIV;
+	u8 by;
+
+	if (i->osz < 4 || i->opcode != 0xf7 || i->map)
+		return false;
+	if (i->flags & INSN_MEM) {
+		by = R9;
+		gen_give_up(g, by);
+		gen_operand(g, i, i->osz, false);
+		emit_mem(&g->c, (struct opcode){i->osz, 0, 0x8b}, by, EA, DELTA, 0, 0);
+	} else {
+		by = gen_get(g, i->rm);
+	}
+	gen_flags_lose(g);
+	if (div)
+		check_quotient(g, i, by, op == OP_IDIV);
+	gen_get(g, GPR_RAX);
+	gen_flags_need(g);
+	emit_mov(&g->c, RAX, g->host_of[GPR_RAX]);
+	if (div)
+		emit_mov(&g->c, RDX, g->host_of[GPR_RDX]);
+	emit_reg(&g->c, (struct opcode){i->osz, 0, 0xf7}, i->modrm >> 3 & 7, by);
+	emit_mov(&g->c, gen_def(g, GPR_RDX), RDX);
+	gen_put(g, GPR_RDX);
+	take_back_rax(g);
+	return true;
+}
+
+static bool cmpxchg(struct gen *g, const struct insn *i)
+{
+	bool mem = i->flags & INSN_MEM;
+	u8 from, to;
+
+	if (i->osz < 4 || i->opcode != 0xb1 || (!mem && i->rm == GPR_RAX))
+		return false;
+	from = gen_get(g, i->reg);
+	gen_get(g, GPR_RAX);
+	to = mem ? NO_HOST : gen_get(g, i->rm);
+	if (mem) {
+		g->spilled = true;
+		gen_operand(g, i, i->osz, true);
+		emit_store(&g->c, FLAGS, CPU, offsetof(struct cpu, fl));
+	}
+	emit_mov(&g->c, RAX, g->host_of[GPR_RAX]);
+	if (i->flags & INSN_LOCK)
+		emit_bytes(&g->c, 0xf0, 1);
+	if (mem) {
+		emit_mem(&g->c, (struct opcode){i->osz, 1, 0xb1}, from, EA, DELTA, 0, 0);
+	} else {
+		emit_reg(&g->c, (struct opcode){i->osz, 1, 0xb1}, from, to);
+		gen_put(g, i->rm);
+	}
+	take_back_rax(g);
+	return true;
+}
+
 bool gen_plain(struct gen *g, const struct insn *i)
 {
 	switch (insn_op(i)) {
 	case OP_NOP:
 	case OP_ENDBR:
 		return true;
+	case OP_PREFETCH:
+	case OP_PREFETCHW:
+		return is_offered(g, i);
+	case OP_BSWAP:
+		return bswap(g, i);
+	case OP_IMUL:
+		return native(g, i) || mul_div(g, i);
+	case OP_MUL:
+	case OP_DIV:
+	case OP_IDIV:
+		return mul_div(g, i);
+	case OP_CMPXCHG:
+		return cmpxchg(g, i);
 	case OP_LEA:
 		return lea(g, i);
 	case OP_PUSH:

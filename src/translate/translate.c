@@ -89,6 +89,7 @@ static bool translatable(struct gen *g, bool (*emit)(struct gen *g, const struct
 	if (g->c.p > g->limit)
 		return false;
 	g->busy = 0;
+	g->spilled = false;
 	if (operand_is_plain(g, &g->tb->uop[g->k], &g->tb->insn[g->k]) && emit(g, &g->tb->insn[g->k]))
 		return true;
 	*g = before;
@@ -347,8 +348,8 @@ static void flush(struct translator *t)
 	t->full = false;
 }
 
-/* The last place at or before this one. */
-static const struct uop *find_mark(const struct maker *m, const struct cpu *cpu, u32 at)
+/* The last mark at or before this place. */
+static const struct mark *find_mark(const struct maker *m, u32 at)
 {
 	u32 low = 0, high = m->nr_marks;
 
@@ -360,17 +361,19 @@ static const struct uop *find_mark(const struct maker *m, const struct cpu *cpu,
 		else
 			high = mid;
 	}
-	return high ? (const struct uop *)(cpu->tbs->arena + m->mark[low].uop) : NULL;
+	return high ? &m->mark[low] : NULL;
 }
 
 static const struct uop *stopped(struct translator *t, struct cpu *cpu, const struct host_regs *r, u64 *fl)
 {
-	const struct maker *m = maker_of(t);
+	const struct mark *mark = find_mark(maker_of(t), r->rip - (u64)t->code.rx);
 
+	if (!mark)
+		return NULL;
 	cpu->regs[GPR_RIP] = r->gpr[RIP];
 	cpu->insns = r->gpr[INSNS];
-	*fl = r->gpr[FLAGS];
-	return find_mark(m, cpu, r->rip - (u64)t->code.rx);
+	*fl = mark->fl ? cpu->fl : r->gpr[FLAGS];
+	return (const struct uop *)(cpu->tbs->arena + mark->uop);
 }
 
 static void destroy(struct translator *t)
