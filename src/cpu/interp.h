@@ -129,6 +129,7 @@ uop_fn *uop_alu(const struct uop_choice *c, struct uop *u);
 uop_fn *uop_move(const struct uop_choice *c, struct uop *u);
 uop_fn *uop_branch(const struct uop_choice *c, struct uop *u);
 uop_fn *uop_flags(const struct uop_choice *c, struct uop *u);
+uop_fn *uop_string(const struct uop_choice *c, struct uop *u);
 uop_fn *uop_native(struct cpu *cpu, const struct uop_choice *c, struct uop *u);
 
 /* Byte offset in regs[] of general register n as an operand of `size` bytes. */

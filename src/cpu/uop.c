@@ -131,6 +131,8 @@ void uop_select(struct cpu *cpu, struct uop *u, const struct insn *i, u32 mode_b
 		if (!u->fn)
 			u->fn = uop_flags(&c, u);
 		if (!u->fn)
+			u->fn = uop_string(&c, u);
+		if (!u->fn)
 			u->fn = uop_native(cpu, &c, u);
 	}
 	if (!u->fn)
