@@ -1,53 +1,80 @@
 // SPDX-License-Identifier: MIT
 /*
- * Fast handlers of REP STOS and REP MOVS in 64-bit code, upwards: what the TLB has is filled or
- * copied a page at a time by the host's own instruction; all else, and the rest, is cpu_exec's.
+ * Fast handlers of REP STOS and REP MOVS in 64-bit code: what the TLB has is filled or copied a page
+ * at a time by the host's own instruction; all else is cpu_exec's.
  */
 #include "cpu/interp.h"
 
-#define MAX_RUNS 16 /* pages before requests are looked at, by the slow path */
+/* The host's string instruction `op`, upwards or downwards. */
+#define HOST_STRING(op) \
+	do { \
+		if (down) \
+			asm volatile("std; rep " op "; cld" : "+D"(to), "+c"(count), "+S"(from) : "a"(v) : "memory"); \
+		else \
+			asm volatile("rep " op : "+D"(to), "+c"(count), "+S"(from) : "a"(v) : "memory"); \
+	} while (0)
 
-static ALWAYS_INLINE void host_stos(void *to, u64 v, u64 count, unsigned int n)
+static ALWAYS_INLINE void host_stos(void *to, u64 v, u64 count, unsigned int n, bool down)
 {
+	const void *from = NULL;
+
 	if (n == 1)
-		asm volatile("rep stosb" : "+D"(to), "+c"(count) : "a"(v) : "memory");
+		HOST_STRING("stosb");
 	else if (n == 2)
-		asm volatile("rep stosw" : "+D"(to), "+c"(count) : "a"(v) : "memory");
+		HOST_STRING("stosw");
 	else if (n == 4)
-		asm volatile("rep stosl" : "+D"(to), "+c"(count) : "a"(v) : "memory");
+		HOST_STRING("stosl");
 	else
-		asm volatile("rep stosq" : "+D"(to), "+c"(count) : "a"(v) : "memory");
+		HOST_STRING("stosq");
 }
 
-static ALWAYS_INLINE void host_movs(void *to, const void *from, u64 count, unsigned int n)
+static ALWAYS_INLINE void host_movs(void *to, const void *from, u64 count, unsigned int n, bool down)
 {
+	u64 v = 0;
+
 	if (n == 1)
-		asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+		HOST_STRING("movsb");
 	else if (n == 2)
-		asm volatile("rep movsw" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+		HOST_STRING("movsw");
 	else if (n == 4)
-		asm volatile("rep movsl" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+		HOST_STRING("movsl");
 	else
-		asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+		HOST_STRING("movsq");
 }
 
-/* Elements up to the end of the page; 0: the first one crosses it. */
-static ALWAYS_INLINE u64 in_page(u64 ea, u64 count, unsigned int n)
+/* Elements from ea on that are in its page; 0: the first one crosses its end. */
+static ALWAYS_INLINE u64 in_page(u64 ea, u64 count, unsigned int n, bool down)
 {
-	return MIN(count, (PAGE_SIZE - (ea & ~PAGE_MASK)) / n);
+	u64 off = ea & ~PAGE_MASK, room = (PAGE_SIZE - off) / n;
+
+	return MIN(count, down && room ? off / n + 1 : room);
+}
+
+/* Address of the lowest byte. */
+static ALWAYS_INLINE u64 lowest(u64 ea, u64 run, unsigned int n, bool down)
+{
+	return down ? ea - (run - 1) * n : ea;
+}
+
+/* Somebody wants to be looked at, or there is nothing that the TLB has: the slow path's. */
+static ALWAYS_INLINE bool may_go_on(const struct cpu *cpu, const void *p)
+{
+	return likely(p && !(cpu->request & cpu->request_mask));
 }
 
 /* Registers are those of what is left whenever the loop begins: an iteration can be done again. */
 static ALWAYS_INLINE u64 rep_stos(struct cpu *cpu, const struct uop *u, u64 fl, unsigned int n)
 {
-	for (unsigned int k = 0; cpu->regs[GPR_RCX]; k++) {
-		u64 to = cpu->regs[GPR_RDI], run = in_page(to, cpu->regs[GPR_RCX], n);
-		void *p = run ? tlb_write(cpu, to, run * n) : NULL;
+	bool down = cpu->eflags & EFL_DF;
 
-		if (unlikely(!p || k == MAX_RUNS || (cpu->eflags & EFL_DF)))
+	while (cpu->regs[GPR_RCX]) {
+		u64 to = cpu->regs[GPR_RDI], run = in_page(to, cpu->regs[GPR_RCX], n, down);
+		u8 *p = run ? tlb_write(cpu, lowest(to, run, n, down), run * n) : NULL;
+
+		if (!may_go_on(cpu, p))
 			return uop_slow(cpu, u, fl);
-		host_stos(p, cpu->regs[GPR_RAX], run, n);
-		cpu->regs[GPR_RDI] += run * n;
+		host_stos(p + (down ? (run - 1) * n : 0), cpu->regs[GPR_RAX], run, n, down);
+		cpu->regs[GPR_RDI] += down ? -(run * n) : run * n;
 		cpu->regs[GPR_RCX] -= run;
 	}
 	NEXT(u, fl);
@@ -55,17 +82,20 @@ static ALWAYS_INLINE u64 rep_stos(struct cpu *cpu, const struct uop *u, u64 fl, 
 
 static ALWAYS_INLINE u64 rep_movs(struct cpu *cpu, const struct uop *u, u64 fl, unsigned int n)
 {
-	for (unsigned int k = 0; cpu->regs[GPR_RCX]; k++) {
-		u64 to = cpu->regs[GPR_RDI], from = cpu->regs[GPR_RSI];
-		u64 run = in_page(to, in_page(from, cpu->regs[GPR_RCX], n), n);
-		const void *src = run ? tlb_read(cpu, from, run * n) : NULL;
-		void *dst = src ? tlb_write(cpu, to, run * n) : NULL;
+	bool down = cpu->eflags & EFL_DF;
 
-		if (unlikely(!dst || k == MAX_RUNS || (cpu->eflags & EFL_DF)))
+	while (cpu->regs[GPR_RCX]) {
+		u64 to = cpu->regs[GPR_RDI], from = cpu->regs[GPR_RSI];
+		u64 run = in_page(to, in_page(from, cpu->regs[GPR_RCX], n, down), n, down);
+		const u8 *src = run ? tlb_read(cpu, lowest(from, run, n, down), run * n) : NULL;
+		u8 *dst = src ? tlb_write(cpu, lowest(to, run, n, down), run * n) : NULL;
+		u64 last = down ? (run - 1) * n : 0;
+
+		if (!may_go_on(cpu, dst))
 			return uop_slow(cpu, u, fl);
-		host_movs(dst, src, run, n);
-		cpu->regs[GPR_RDI] += run * n;
-		cpu->regs[GPR_RSI] += run * n;
+		host_movs(dst + last, src + last, run, n, down);
+		cpu->regs[GPR_RDI] += down ? -(run * n) : run * n;
+		cpu->regs[GPR_RSI] += down ? -(run * n) : run * n;
 		cpu->regs[GPR_RCX] -= run;
 	}
 	NEXT(u, fl);
