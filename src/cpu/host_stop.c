@@ -13,16 +13,24 @@
 #define HANDLER_MAX 1024 /* bytes of code, more than any fast handler has */
 #define FRAME_WORDS 16	 /* of the handler's frame that are searched */
 
+static bool in_arena(const struct cpu *cpu, const void *p)
+{
+	return (u64)p - (u64)cpu->tbs->arena < cpu->tbs->used;
+}
+
+/* There is much else in the arena: behind the uops of a block is uop_end. */
 static bool is_uop(const struct cpu *cpu, u64 p)
 {
-	const struct tb_cache *c = cpu->tbs;
-	const struct uop *u = (const struct uop *)p;
+	const struct uop *u = (const struct uop *)p, *end;
+	const struct tb *tb;
 
-	if (p % 8 || p - (u64)c->arena >= c->used)
+	if (p % 8 || !in_arena(cpu, u) || u->k >= TB_MAX_INSNS)
 		return false;
-	if (u->k >= TB_MAX_INSNS || p - u->k * sizeof(*u) < (u64)c->arena + sizeof(struct tb))
+	tb = container_of(u - u->k, struct tb, uop[0]);
+	if (!in_arena(cpu, tb) || u->k >= tb->n || tb->n > TB_MAX_INSNS)
 		return false;
-	return u->k < container_of(u - u->k, struct tb, uop[0])->n;
+	end = &tb->uop[tb->n];
+	return in_arena(cpu, end) && end->fn == uop_end;
 }
 
 static bool in_code(u64 rip, u64 fn, u64 max)
@@ -64,6 +72,8 @@ static u64 handler_of(const struct uop *u)
 {
 	const struct tb *tb = container_of(u - u->k, struct tb, uop[0]);
 
+	if (tb->cold && !u->k)
+		return (u64)tb->warm;
 	return (u64)(tb->fn ? tb->fn[u->k] : u->fn);
 }
 
