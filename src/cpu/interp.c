@@ -92,6 +92,15 @@ u64 uop_slow(struct cpu *cpu, const struct uop *u, u64 fl)
 	NEXT(u, cpu->fl);
 }
 
+u64 uop_cold(struct cpu *cpu, const struct uop *u, u64 fl)
+{
+	struct tb *tb = container_of(u, struct tb, uop[0]);
+
+	if (unlikely(!--tb->cold))
+		tb_translate(cpu, tb);
+	return tb->warm(cpu, u, fl);
+}
+
 u64 uop_end(struct cpu *cpu, const struct uop *u, u64 fl)
 {
 	u64 start = cpu->regs[GPR_RIP];
@@ -136,6 +145,14 @@ static u64 current_salt(const struct cpu *cpu)
 		(cpu->cpl == 3 ? TBM_USER : 0);
 }
 
+/* What translated code leads to is worth to be translated. */
+static void link_edge(struct cpu *cpu, struct edge *e, struct tb *tb)
+{
+	if (tb->cold)
+		tb_translate(cpu, tb);
+	cpu->translator->link(cpu->translator, e, tb);
+}
+
 /* The branch that missed may remember this block, if nothing happened in between. */
 static void fill_link(struct cpu *cpu, struct tb *tb, u64 old_salt)
 {
@@ -145,7 +162,7 @@ static void fill_link(struct cpu *cpu, struct tb *tb, u64 old_salt)
 		if (c->link)
 			*c->link = tb;
 		if (c->edge && !(cpu->request & REQ_COUNT)) /* counted time looks at each block */
-			cpu->translator->link(cpu->translator, c->edge, tb);
+			link_edge(cpu, c->edge, tb);
 	}
 	c->link = NULL;
 	c->edge = NULL;

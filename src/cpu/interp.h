@@ -27,6 +27,7 @@ typedef s32 ram32s __attribute__((aligned(1)));
 MUSTCHECK enum stop force_emulation(struct cpu *cpu);
 
 uop_fn uop_slow;
+uop_fn uop_cold; /* first of a block that has not been translated yet */
 uop_fn uop_end; /* behind the last instruction of a block that does not end in a branch */
 
 /* The block for `rip` from the jump cache, or NULL (miss, changed code, request). */

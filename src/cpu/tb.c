@@ -426,6 +426,23 @@ static bool is_translated(u32 bits)
 	return bits == MODE_64 || (bits & ~(TBM_FS | TBM_GS)) == (MODE_32 | TBM_FLAT);
 }
 
+void tb_translate(struct cpu *cpu, struct tb *tb)
+{
+	tb->cold = 0;
+	tb->uop[0].fn = tb->warm;
+	cpu->translator->block(cpu->translator, cpu, tb);
+}
+
+/* Most blocks of a boot run a few times: to translate them takes longer. */
+static void make_cold(struct cpu *cpu, struct tb *tb)
+{
+	tb->cold = cpu->translator->patience;
+	tb->warm = tb->uop[0].fn;
+	tb->uop[0].fn = uop_cold;
+	if (!tb->cold)
+		tb_translate(cpu, tb);
+}
+
 static struct tb *make_tb(struct cpu *cpu, const struct fetch *f, const struct build *b,
 	const struct fetch *second, u32 bits)
 {
@@ -454,8 +471,9 @@ static struct tb *make_tb(struct cpu *cpu, const struct fetch *f, const struct b
 	tb->fn = NULL;
 	tb->enter = cpu->translator ? cpu->translator->leave : NULL;
 	tb->translation = NULL;
+	tb->cold = 0;
 	if (OPT_TRANSLATE && cpu->translator && is_translated(bits))
-		cpu->translator->block(cpu->translator, cpu, tb);
+		make_cold(cpu, tb);
 	return tb;
 }
 

@@ -59,6 +59,7 @@ struct tb {
 	u16 len;       /* bytes */
 	u8 n;	       /* instructions */
 	u8 nr_words;   /* words to compare beside the first */
+	u8 cold;       /* it is translated when it has been entered so often by the interpreter */
 	const u8 *hva; /* first byte in guest RAM */
 	const u8 *first; /* address of the first word compared (inside the page) */
 	u64 mask0, copy0;
@@ -67,6 +68,7 @@ struct tb {
 	u8 copy2[15];
 	struct tb *hash_next, *page_next;
 	const struct insn *insn; /* [n] */
+	uop_fn *warm;		 /* uop[0].fn, which is uop_cold until then */
 	uop_fn **fn;		 /* [n] the interpreter's handlers, if some were replaced; else NULL */
 	const u8 *enter;	 /* the translator's: host code that checks the bytes and starts */
 	struct translation *translation; /* the translator's; NULL: no edge leads here */
@@ -81,7 +83,7 @@ struct tb {
  */
 #define TRANSLATION_MAX 1024 /* bytes that it takes by tb_alloc for a block, beside fn */
 struct translator {
-	/* A block has been made: replace what you can of uop[].fn; tb->fn then keeps all of them. */
+	/* A block is worth it: replace what you can of uop[].fn; tb->fn then keeps all of them. */
 	void (*block)(struct translator *t, struct cpu *cpu, struct tb *tb);
 	/* The block that an edge of tb_cache.edge leads to has been found. */
 	void (*link)(struct translator *t, struct edge *e, struct tb *tb);
@@ -98,6 +100,7 @@ struct translator {
 	struct code_memory code;
 	bool full;		 /* no room for a further block: flush */
 	u8 shortest;		 /* run of instructions that is worth it */
+	u8 patience;		 /* runs of a block in the interpreter before it is translated */
 };
 
 #define TBM_MODE 3	/* enum insn_mode */
@@ -224,6 +227,9 @@ static inline bool tb_same(const struct tb *tb)
 }
 
 void *tb_alloc(struct cpu *cpu, size_t size); /* lives as long as the blocks */
+
+/* Translate the block, which is cold. */
+void tb_translate(struct cpu *cpu, struct tb *tb);
 
 /* Choose handler and operands of uop number k of a block under construction (uop.c). */
 void uop_select(struct cpu *cpu, struct uop *u, const struct insn *i, u32 mode_bits);

@@ -18,6 +18,7 @@
 #define INSN_MAX   256u /* bytes of host code for one instruction, its part of the jumps included */
 #define BLOCK_MAX  (2 * TB_MAX_INSNS * INSN_MAX + 4096u) /* a loop's body comes twice */
 #define LOOP_ALIGN 64
+#define PATIENCE   16
 #define MARK_MIN   16u	/* bytes of host code with one struct mark, at least */
 #define MAX_MARKS  (CODE_SIZE / MARK_MIN)
 
@@ -386,7 +387,7 @@ static void destroy(struct translator *t)
 }
 
 static const struct translator ops = {.block = block, .link = link, .forget = forget, .flush = flush,
-	.stopped = stopped, .destroy = destroy, .shortest = 2};
+	.stopped = stopped, .destroy = destroy, .shortest = 2, .patience = PATIENCE};
 
 static int allocate(struct maker *m)
 {

@@ -35,6 +35,8 @@ static struct guest *create(bool translated)
 	cpu_update(&g->cpu);
 	if (g->cpu.translator && below(2)) /* room for few blocks: all are thrown away time and again */
 		g->cpu.translator->code.size = 48 << 10;
+	if (g->cpu.translator)
+		g->cpu.translator->patience = below(3);
 	return g;
 }
 

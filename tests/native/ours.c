@@ -311,8 +311,10 @@ static struct ours *create(bool translated)
 		return NULL;
 	if (translated && translator_create(&o->cpu))
 		return NULL;
-	if (o->cpu.translator)
+	if (o->cpu.translator) {
 		o->cpu.translator->shortest = 1;
+		o->cpu.translator->patience = 0;
+	}
 	make_tables(o);
 	make_descriptors(o);
 	memset(o->ram + G_CODE, OP_HLT_BYTE, CODE_PAGES * PAGE_SIZE);
