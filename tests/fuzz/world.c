@@ -63,7 +63,10 @@ static void put64(struct world *w, u64 at, u64 v)
 	memcpy(w->ram + at, &v, 8);
 }
 
-/* Low memory is mapped for the processor's tables; LINEAR's page table is at 0x5000. */
+/*
+ * Low memory is mapped for the processor's tables; LINEAR's page table is at 0x5000. For each sequence
+ * anew: one of the kernel's that finds the GDT would leave a shutdown for every later exception.
+ */
 static void make_tables(struct world *w)
 {
 	put64(w, PML4, 0x2000 | 7);
@@ -128,7 +131,6 @@ struct world *world_create(enum world_kind kind)
 	w->vm = anykvm_ioctl(kvm, KVM_CREATE_VM, 0ul);
 	must(w->vm, "KVM_CREATE_VM");
 	set_slots(w);
-	make_tables(w);
 	w->vcpu = anykvm_ioctl(w->vm, KVM_CREATE_VCPU, 0ul);
 	must(w->vcpu, "KVM_CREATE_VCPU");
 	w->run = anykvm_mmap(NULL, 3 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, w->vcpu, 0);
@@ -392,6 +394,7 @@ void world_run(struct world *w, const struct start *s)
 	w->exits = w->reason = 0;
 	w->exits_hash = 1;
 	w->stuck = false;
+	make_tables(w);
 	memcpy(w->ram + 0x5000, s->pte, sizeof(s->pte));
 	map_code(w, s->regs.rip);
 	write_code(w, s);
