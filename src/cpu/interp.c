@@ -85,7 +85,8 @@ u64 uop_slow(struct cpu *cpu, const struct uop *u, u64 fl)
 
 	if (unlikely(stop != STOP_OK))
 		return stop;
-	if (unlikely(cpu->rip != next || cpu->tbs->written || u[1].fn == uop_end)) {
+	if (unlikely(cpu->rip != next || cpu->tbs->written || u[1].fn == uop_end ||
+		     (cpu->request & REQ_STEP))) { /* STI's shadow */
 		cpu->insns -= container_of(u - u->k, struct tb, uop[0])->n - u->k - 1;
 		return unlikely(cpu->completion != DONE_PLAIN) ? after_special(cpu) : STOP_OK;
 	}

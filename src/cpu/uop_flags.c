@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Fast handlers of what a kernel does to its flags all the time: PUSHF, POPF, CLI, STI, CLAC,
- * STAC, CLD, STD, CLC, STC, CMC. Only the common case (64-bit, CPL 0); all checks and all else are cpu_exec's.
+ * Fast handlers of what a kernel does to its flags all the time: PUSHF, POPF, CLI, STI, CLAC, STAC,
+ * CLD, STD, CLC, STC, CMC; and SWAPGS. Only the common case (64-bit, CPL 0); all checks and all
+ * else are cpu_exec's.
  */
 #include "cpu/interp.h"
 
@@ -52,21 +53,26 @@ static u64 cli(struct cpu *cpu, const struct uop *u, u64 fl)
 }
 
 /*
- * STI holds interrupts back for one instruction. Here: no request is pending, and the next
- * block is entered without looking again, so at least one instruction runs before the next look.
+ * STI holds interrupts back for one instruction. Here: none is pending, and the next instruction is
+ * in the block, so that it runs before the next look.
  */
 static u64 sti(struct cpu *cpu, const struct uop *u, u64 fl)
 {
-	u64 rip = cpu->regs[GPR_RIP] + u->off + u->len;
-	struct tb *tb;
-
-	if (unlikely(cpu->cpl || (cpu->request & REQ_IRQ)))
-		return uop_slow(cpu, u, fl);
-	tb = OPT_CHAIN && u[1].fn == uop_end ? jc_lookup(cpu, rip) : NULL;
-	if (unlikely(!tb))
+	if (unlikely(cpu->cpl || (cpu->request & REQ_IRQ) || u[1].fn == uop_end))
 		return uop_slow(cpu, u, fl);
 	set_if(cpu, true);
-	return enter_tb(cpu, tb, rip, fl);
+	NEXT(u, fl);
+}
+
+static u64 swapgs(struct cpu *cpu, const struct uop *u, u64 fl)
+{
+	u64 base = cpu->seg[SEG_GS].base;
+
+	if (unlikely(cpu->cpl))
+		return uop_slow(cpu, u, fl);
+	cpu->seg[SEG_GS].base = cpu->ea_base[SEG_GS] = cpu->kernel_gs_base;
+	cpu->kernel_gs_base = base;
+	NEXT(u, fl);
 }
 
 static u64 set_ac(struct cpu *cpu, const struct uop *u, u64 fl, u64 ac)
@@ -145,6 +151,8 @@ uop_fn *uop_flags(const struct uop_choice *c, struct uop *u)
 		return cli;
 	case OP_STI:
 		return sti;
+	case OP_SWAPGS:
+		return swapgs;
 	case OP_CLAC:
 		return smap ? clac : NULL;
 	case OP_STAC:
