@@ -155,7 +155,7 @@ static void link_edge(struct cpu *cpu, struct edge *e, struct tb *tb)
 }
 
 /* The branch that missed may remember this block, if nothing happened in between. */
-static void fill_link(struct cpu *cpu, struct tb *tb, u64 old_salt)
+static NOINLINE void fill_link(struct cpu *cpu, struct tb *tb, u64 old_salt)
 {
 	struct tb_cache *c = cpu->tbs;
 
@@ -197,7 +197,8 @@ static enum stop run_block(struct cpu *cpu)
 		TRY(tb_find(cpu, &tb));
 		*j = (struct jc_entry){cpu->rip, c->salt, tb, 0};
 	}
-	fill_link(cpu, tb, old_salt);
+	if (c->link || c->edge)
+		fill_link(cpu, tb, old_salt);
 	c->in_thread = true;
 	cpu->regs[GPR_RIP] = cpu->rip;
 	cpu->insns += tb->n;
