@@ -13,7 +13,6 @@
 
 #define HASH_BITS  16
 #define HASH_SIZE  (1u << HASH_BITS)
-#define ARENA_SIZE (96ul << 20)
 #define MAX_INSN   15 /* bytes: SDM 2A 2.3.11 */
 #define TB_MAX_SIZE \
 	(sizeof(struct tb) + (TB_MAX_INSNS + 1) * (sizeof(struct uop) + sizeof(struct insn) + 8) + 64 * 8 + \
@@ -34,7 +33,7 @@ int tb_cache_create(struct cpu *cpu)
 	if (!c)
 		return -ENOMEM;
 	c->hash = map_zero(HASH_SIZE * sizeof(*c->hash));
-	c->arena = map_zero(ARENA_SIZE);
+	c->arena = map_zero(TB_ARENA_SIZE);
 	cpu->tbs = c;
 	if (!c->hash || !c->arena) {
 		tb_cache_destroy(cpu);
@@ -52,7 +51,7 @@ void tb_cache_destroy(struct cpu *cpu)
 	if (c->hash)
 		munmap(c->hash, HASH_SIZE * sizeof(*c->hash));
 	if (c->arena)
-		munmap(c->arena, ARENA_SIZE);
+		munmap(c->arena, TB_ARENA_SIZE);
 	if (c->code_pages)
 		munmap(c->code_pages, c->nr_code_words * 8);
 	munmap(c, sizeof(*c));
@@ -426,11 +425,17 @@ static bool is_translated(u32 bits)
 	return bits == MODE_64 || (bits & ~(TBM_FS | TBM_GS)) == (MODE_32 | TBM_FLAT);
 }
 
+static bool has_room(const struct tb_cache *c)
+{
+	return c->used + TB_MAX_SIZE <= TB_ARENA_SIZE;
+}
+
 void tb_translate(struct cpu *cpu, struct tb *tb)
 {
 	tb->cold = 0;
 	tb->uop[0].fn = tb->warm;
-	cpu->translator->block(cpu->translator, cpu, tb);
+	if (has_room(cpu->tbs))
+		cpu->translator->block(cpu->translator, cpu, tb);
 }
 
 /* Most blocks of a boot run a few times: to translate them takes longer. */
@@ -498,7 +503,7 @@ static enum stop build(struct cpu *cpu, const struct fetch *f, u32 bits, struct 
 	struct build b;
 
 	TRY(decode_block(cpu, f, &b, &second));
-	if (c->used + TB_MAX_SIZE > ARENA_SIZE || (cpu->translator && cpu->translator->full))
+	if (!has_room(c) || (cpu->translator && cpu->translator->full))
 		tb_flush_all(cpu);
 	*out = make_current(cpu, f, &b, &second, bits);
 	if (!watch_page(cpu, f->gpa) || (second.hva && !watch_page(cpu, second.gpa)))

@@ -20,6 +20,8 @@
 #define JC_BITS	     12
 #define JC_SIZE	     (1u << JC_BITS)
 
+#define TB_ARENA_SIZE (96ul << 20) /* bytes for the blocks of a vCPU */
+
 struct uop;
 struct edge;
 struct translation;
