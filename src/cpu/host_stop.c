@@ -142,7 +142,7 @@ static bool at_next_block(struct cpu *cpu, const struct host_regs *r)
 	for (unsigned int k = 0; k < JC_SIZE; k++) {
 		const struct jc_entry *j = &c->jc[k];
 
-		if (!j->tb || j->salt != c->salt || !holds(r, j->rip))
+		if (!j->tb || j->salt != jc_salt(c, j->rip) || !holds(r, j->rip))
 			continue;
 		if (r->addr - (u64)j->tb->first >= j->tb->len + 8u)
 			continue;

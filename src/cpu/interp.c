@@ -138,12 +138,14 @@ static u64 cs_id(const struct cpu *cpu)
 }
 
 /* What the jump cache's entries and the blocks depend on besides rip. */
-static u64 current_salt(const struct cpu *cpu)
+static void update_salt(struct cpu *cpu)
 {
 	bool ac = (cpu->cr0 & CR0_AM) && (cpu->eflags & EFL_AC) && cpu->cpl == 3;
-
-	return cs_id(cpu) << 40 | (u64)cpu->mmu.epoch << 8 | cpu->mode | cpu->flat | (ac ? TBM_SLOW : 0) |
+	u64 both = cs_id(cpu) << 40 | cpu->mode | cpu->flat | (ac ? TBM_SLOW : 0) |
 		(cpu->cpl == 3 ? TBM_USER : 0);
+
+	for (int half = 0; half < 2; half++)
+		cpu->tbs->salt[half] = both | (u64)cpu->mmu.fetched[half].epoch << 8;
 }
 
 /* What translated code leads to is worth to be translated. */
@@ -159,7 +161,7 @@ static NOINLINE void fill_link(struct cpu *cpu, struct tb *tb, u64 old_salt)
 {
 	struct tb_cache *c = cpu->tbs;
 
-	if (c->link_rip == cpu->rip && old_salt == c->salt && !tb->len2 && (cpu->mode == MODE_64 || cpu->flat)) {
+	if (c->link_rip == cpu->rip && old_salt == jc_salt(c, cpu->rip) && !tb->len2 && (cpu->mode == MODE_64 || cpu->flat)) {
 		if (c->link)
 			*c->link = tb;
 		if (c->edge && !(cpu->request & REQ_COUNT)) /* counted time looks at each block */
@@ -182,20 +184,34 @@ __attribute__((naked)) static u64 enter_thread(
 	    "add $8, %rsp; pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx; ret");
 }
 
+/* The jump cache has it as long as its bytes are where they are now. */
+static void remember(struct cpu *cpu, struct jc_entry *j, struct tb *tb)
+{
+	enum mmu_attr attr = cpu->cpl == 3 ? MMU_USER : MMU_KERNEL;
+	u64 linear = cpu->rip;
+
+	if (cpu->mode != MODE_64)
+		linear = (u32)(linear + cpu->seg[SEG_CS].base);
+	mmu_note_fetch(&cpu->mmu, gva(linear), attr);
+	if (tb->len2)
+		mmu_note_fetch(&cpu->mmu, gva(linear + tb->len), attr);
+	*j = (struct jc_entry){cpu->rip, jc_salt(cpu->tbs, cpu->rip), tb, 0};
+}
+
 static enum stop run_block(struct cpu *cpu)
 {
 	struct tb_cache *c = cpu->tbs;
 	struct jc_entry *j = &c->jc[jc_index(cpu->rip)];
-	u64 old_salt = c->salt;
+	u64 old_salt = jc_salt(c, cpu->rip);
 	enum stop stop;
 	struct tb *tb;
 
-	c->salt = current_salt(cpu);
-	if (OPT_BLOCKS && j->rip == cpu->rip && j->salt == c->salt && tb_same(j->tb)) {
+	update_salt(cpu);
+	if (OPT_BLOCKS && j->rip == cpu->rip && j->salt == jc_salt(c, cpu->rip) && tb_same(j->tb)) {
 		tb = j->tb;
 	} else {
 		TRY(tb_find(cpu, &tb));
-		*j = (struct jc_entry){cpu->rip, c->salt, tb, 0};
+		remember(cpu, j, tb);
 	}
 	if (c->link || c->edge)
 		fill_link(cpu, tb, old_salt);

@@ -38,7 +38,7 @@ static ALWAYS_INLINE struct tb *jc_lookup(struct cpu *cpu, u64 rip)
 
 	if (unlikely(cpu->request & cpu->request_mask))
 		return NULL;
-	if (unlikely(j->rip != rip || j->salt != c->salt || !tb_same_inline(j->tb)))
+	if (unlikely(j->rip != rip || j->salt != jc_salt(c, rip) || !tb_same_inline(j->tb)))
 		return NULL;
 	return j->tb;
 }

@@ -555,7 +555,7 @@ static enum stop redecode(struct cpu *cpu, const struct fetch *f, const struct t
 
 enum stop tb_find(struct cpu *cpu, struct tb **out)
 {
-	u32 bits = cpu->tbs->salt & TBM_KEY;
+	u32 bits = cpu->tbs->salt[0] & TBM_KEY;
 	struct fetch f;
 
 	TRY(fetch_start(cpu, cpu->rip, &f));

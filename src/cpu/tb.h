@@ -113,7 +113,7 @@ struct translator {
 #define TBM_GS	 BIT(6)
 #define TBM_KEY	 (TBM_MODE | TBM_SLOW | TBM_FLAT | TBM_FS | TBM_GS)
 
-/* Virtual jump cache: rip -> block, valid for one (epoch, mode). */
+/* Virtual jump cache: rip -> block, valid for one (epoch of mmu->fetched, mode). */
 struct jc_entry {
 	u64 rip;
 	u64 salt;
@@ -129,7 +129,8 @@ struct jc_entry {
 #define CS_ID_BITS 24
 
 struct tb_cache {
-	u64 salt; /* number of CS << 40 | mmu epoch << 8 | TBM_* in force */
+	/* number of CS << 40 | epoch of mmu->fetched << 8 | TBM_* in force: for either half of addresses */
+	u64 salt[2];
 	struct {
 		u64 base;
 		u32 limit, id;
@@ -188,6 +189,11 @@ static inline void tb_note_write(struct cpu *cpu, const u8 *hva, u32 len)
 		c->written = true;
 	if (tb && tb->hva2 && hva < tb->hva2 + tb->len2 && hva + len > tb->hva2)
 		c->written = true;
+}
+
+static inline u64 jc_salt(const struct tb_cache *c, u64 rip)
+{
+	return c->salt[rip >> 63];
 }
 
 static inline unsigned int jc_index(u64 rip)

@@ -11,7 +11,7 @@ static struct tb *find(struct guest *g, u64 rip, unsigned int built)
 	struct tb *tb = NULL;
 
 	g->cpu.rip = rip;
-	g->cpu.tbs->salt = (u64)g->cpu.mmu.epoch << 8 | g->cpu.mode;
+	g->cpu.tbs->salt[0] = (u64)g->cpu.mmu.fetched[0].epoch << 8 | g->cpu.mode;
 	assert_int_equal(tb_find(&g->cpu, &tb), STOP_OK);
 	assert_int_equal(g->cpu.stat_tb_built - before, built);
 	return tb;

@@ -137,6 +137,13 @@ struct mmu {
 	struct memslots *slots; /* reference held while the vCPU runs: mmu_attach/mmu_detach */
 	u8 space;		/* address space in use (1 in SMM) */
 	u32 epoch;		/* grows when any proved translation may have become stale */
+	/* where code was fetched from, in the lower and in the upper half of the address space */
+	struct fetched {
+		u32 epoch;    /* grows when any page noted by mmu_note_fetch may be elsewhere */
+		bool private; /* one of them is not global */
+		u64 large;    /* 1G regions with large ones, by hash */
+		u64 page[64]; /* by hash */
+	} fetched[2];
 	struct paging paging;
 	u64 walks[NR_WALK_CLASSES];
 	struct tlb *tlb; /* [NR_MMU_ATTRS]; allocated by mmu_attach */
@@ -176,6 +183,11 @@ MUSTCHECK bool mmu_load_pdptrs(struct mmu *mmu, struct paging *p);
 void mmu_flush(struct mmu *mmu);	 /* all entries, all attrs; bumps epoch */
 /* INVLPG: all attrs, global or not, all parts of a large page; bumps epoch */
 void mmu_flush_page(struct mmu *mmu, gva_t gva);
+/*
+ * Somebody remembers where the code at gva is, as long as fetched[gva >> 63].epoch stays: an INVLPG of
+ * another page leaves it alone, and MOV CR3 does if all are global.
+ */
+void mmu_note_fetch(struct mmu *mmu, gva_t gva, enum mmu_attr attr);
 /* mem_mark_dirty on the snapshot in use, for the owner's writes. */
 void mmu_mark_dirty(struct mmu *mmu, gpa_t gpa);
 void mmu_flush_writes(struct mmu *mmu); /* drop every tag_w (dirty log cleared) */

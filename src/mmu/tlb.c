@@ -105,8 +105,6 @@ static void tlb_clear_page(struct tlb *t, u64 va)
 	t->large_regions = left;
 }
 
-/* ---- flushes */
-
 static void tlbs_clear(struct mmu *mmu)
 {
 	for (int a = 0; mmu->tlb && a < NR_MMU_ATTRS; a++)
@@ -114,15 +112,58 @@ static void tlbs_clear(struct mmu *mmu)
 			tlb_clear(&mmu->tlb[a]);
 }
 
+/* ---- where code was fetched from ---- */
+
+static unsigned int fetched_bit(u64 va)
+{
+	u64 page = va >> PAGE_SHIFT;
+
+	return (page ^ page >> 12 ^ page >> 24) % (8 * sizeof(((struct fetched *)0)->page));
+}
+
+void mmu_note_fetch(struct mmu *mmu, gva_t gva, enum mmu_attr attr)
+{
+	struct fetched *f = &mmu->fetched[gva.v >> 63];
+	const struct tlb_info *info = &mmu->tlb[attr].info[tlb_index(gva.v)];
+	bool known = info->tag == (gva.v & PAGE_MASK);
+	unsigned int bit = fetched_bit(gva.v);
+
+	f->page[bit / 64] |= BIT(bit % 64);
+	if (!known || info->large)
+		f->large |= region_bit(gva.v);
+	if (!known || !info->is_global)
+		f->private = true;
+}
+
+static void forget_fetched(struct fetched *f)
+{
+	*f = (struct fetched){.epoch = f->epoch + 1};
+}
+
+static bool was_fetched(const struct fetched *f, u64 va)
+{
+	unsigned int bit = fetched_bit(va);
+
+	return (f->page[bit / 64] & BIT(bit % 64)) || (f->large & region_bit(va));
+}
+
+/* ---- flushes */
+
 void mmu_flush(struct mmu *mmu)
 {
 	mmu->epoch++;
+	forget_fetched(&mmu->fetched[0]);
+	forget_fetched(&mmu->fetched[1]);
 	tlbs_clear(mmu);
 }
 
 void mmu_flush_page(struct mmu *mmu, gva_t gva)
 {
+	struct fetched *f = &mmu->fetched[gva.v >> 63];
+
 	mmu->epoch++;
+	if (was_fetched(f, gva.v))
+		forget_fetched(f);
 	for (int a = 0; mmu->tlb && a < NR_MMU_ATTRS; a++)
 		if (mmu->tlb[a].used)
 			tlb_clear_page(&mmu->tlb[a], gva.v);
@@ -189,6 +230,9 @@ void mmu_set_paging(struct mmu *mmu, const struct paging *p, bool keep_global)
 		return;
 	}
 	mmu->epoch++;
+	for (int half = 0; half < 2; half++)
+		if (mmu->fetched[half].private)
+			forget_fetched(&mmu->fetched[half]);
 	for (int a = 0; mmu->tlb && a < NR_MMU_ATTRS; a++)
 		if (mmu->tlb[a].used)
 			tlb_clear_nonglobal(&mmu->tlb[a]);

@@ -43,7 +43,10 @@ static void go_indirect(struct gen *g)
 
 	find_entry(g);
 	emit_const(&g->c, T1, (u64)g->cpu->tbs);
-	emit_load(&g->c, R10, T1, offsetof(struct tb_cache, salt));
+	emit_mov(&g->c, R10, RIP);
+	emit_reg(&g->c, (struct opcode){8, 0, 0xc1}, 5, R10); /* shr */
+	emit_bytes(&g->c, 63, 1);
+	emit_mem(&g->c, (struct opcode){8, 0, 0x8b}, R10, T1, R10, 3, offsetof(struct tb_cache, salt));
 	emit_mem(&g->c, (struct opcode){8, 0, 0x3b}, R10, T1, T0, 0, jc + offsetof(struct jc_entry, salt));
 	leave_if(g, CC_NE);
 	emit_mem(&g->c, (struct opcode){8, 0, 0x3b}, RIP, T1, T0, 0, jc + offsetof(struct jc_entry, rip));
