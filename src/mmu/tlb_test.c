@@ -376,6 +376,74 @@ static void paging_changes(void **state)
 	assert_kept("PKRS", false, false, false);
 }
 
+static void flush_all(void)
+{
+	mmu_flush(&f.mmu);
+}
+
+static void move_cr3(void)
+{
+	struct paging p = f.mmu.paging;
+
+	mmu_set_paging(&f.mmu, &p, true);
+}
+
+static void invlpg_small(void)
+{
+	mmu_flush_page(&f.mmu, gva(page_va[SMALL]));
+}
+
+static void invlpg_near(void)
+{
+	mmu_flush_page(&f.mmu, gva(page_va[SMALL] + 0x1000));
+}
+
+static void invlpg_large(void)
+{
+	mmu_flush_page(&f.mmu, gva(page_va[LARGE] + 0x1ff000));
+}
+
+static void invlpg_global(void)
+{
+	mmu_flush_page(&f.mmu, gva(page_va[GLOBAL]));
+}
+
+/* Has what was noted become unsure? */
+static bool forgets(u64 noted, void (*event)(void))
+{
+	unsigned int half = noted >> 63;
+	u32 here, there;
+
+	mmu_flush(&f.mmu);
+	fill_all();
+	here = f.mmu.fetched[half].epoch;
+	there = f.mmu.fetched[!half].epoch;
+	mmu_note_fetch(&f.mmu, gva(noted), MMU_KERNEL);
+	event();
+	assert_int_equal(f.mmu.fetched[!half].epoch, there + (event == flush_all)); /* nothing is there */
+	return f.mmu.fetched[half].epoch != here;
+}
+
+static void fetched_code(void **state)
+{
+	(void)state;
+	f.mmu.paging.cr4 |= CR4_PGE;
+	assert_true(forgets(page_va[SMALL], flush_all));
+	assert_true(forgets(page_va[GLOBAL], flush_all));
+	assert_true(forgets(page_va[SMALL], move_cr3));
+	assert_true(forgets(page_va[LARGE], move_cr3));
+	assert_true(forgets(page_va[GLOBAL] + 0x7000, move_cr3)); /* the TLB does not know it */
+	assert_true(forgets(page_va[SMALL] + 0xfff, invlpg_small));
+	assert_true(forgets(page_va[GLOBAL], invlpg_global));
+	assert_true(forgets(page_va[LARGE], invlpg_large)); /* another part of it */
+	assert_false(forgets(page_va[LARGE], invlpg_small));
+	assert_false(forgets(page_va[GLOBAL], invlpg_small));
+	if (HARD) /* the TLB knows one page */
+		return;
+	assert_false(forgets(page_va[GLOBAL], move_cr3));
+	assert_false(forgets(page_va[SMALL], invlpg_near));
+}
+
 static void flush_page(void **state)
 {
 	u32 epoch;
@@ -555,6 +623,7 @@ int main(void)
 		T(watch),
 		T(dirty_log),
 		T(paging_changes),
+		T(fetched_code),
 		T(flush_page),
 		T(flush_large_twice),
 		T(victim_returns),
