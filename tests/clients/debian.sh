@@ -60,6 +60,7 @@ make_disk
 cp --sparse=always "$dir/disk.clean" "$dir/disk"
 rm -f "$dir/keys"
 mkfifo "$dir/keys"
+: > "$dir/console" # what an earlier run said is no answer
 exec 3<> "$dir/keys"
 start=$(date +%s)
 $run qemu-system-x86_64 -accel "$accel" -M q35 -m 1024 -nographic -nic none -no-reboot \
