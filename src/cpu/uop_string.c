@@ -5,16 +5,21 @@
  */
 #include "cpu/interp.h"
 
-/* The host's string instruction `op`, upwards or downwards. */
+/*
+ * The host's string instruction `op`, upwards or downwards. The flags image is in RDX, where it is
+ * looked for if the host stops it.
+ */
 #define HOST_STRING(op) \
 	do { \
 		if (down) \
-			asm volatile("std; rep " op "; cld" : "+D"(to), "+c"(count), "+S"(from) : "a"(v) : "memory"); \
+			asm volatile("std; rep " op "; cld" : "+D"(to), "+c"(count), "+S"(from) \
+				     : "a"(v), "d"(fl) : "memory"); \
 		else \
-			asm volatile("rep " op : "+D"(to), "+c"(count), "+S"(from) : "a"(v) : "memory"); \
+			asm volatile("rep " op : "+D"(to), "+c"(count), "+S"(from) \
+				     : "a"(v), "d"(fl) : "memory"); \
 	} while (0)
 
-static ALWAYS_INLINE void host_stos(void *to, u64 v, u64 count, unsigned int n, bool down)
+static ALWAYS_INLINE void host_stos(void *to, u64 v, u64 count, unsigned int n, bool down, u64 fl)
 {
 	const void *from = NULL;
 
@@ -28,7 +33,8 @@ static ALWAYS_INLINE void host_stos(void *to, u64 v, u64 count, unsigned int n, 
 		HOST_STRING("stosq");
 }
 
-static ALWAYS_INLINE void host_movs(void *to, const void *from, u64 count, unsigned int n, bool down)
+static ALWAYS_INLINE void host_movs(void *to, const void *from, u64 count, unsigned int n, bool down,
+	u64 fl)
 {
 	u64 v = 0;
 
@@ -73,7 +79,7 @@ static ALWAYS_INLINE u64 rep_stos(struct cpu *cpu, const struct uop *u, u64 fl, 
 
 		if (!may_go_on(cpu, p))
 			return uop_slow(cpu, u, fl);
-		host_stos(p + (down ? (run - 1) * n : 0), cpu->regs[GPR_RAX], run, n, down);
+		host_stos(p + (down ? (run - 1) * n : 0), cpu->regs[GPR_RAX], run, n, down, fl);
 		cpu->regs[GPR_RDI] += down ? -(run * n) : run * n;
 		cpu->regs[GPR_RCX] -= run;
 	}
@@ -93,7 +99,7 @@ static ALWAYS_INLINE u64 rep_movs(struct cpu *cpu, const struct uop *u, u64 fl, 
 
 		if (!may_go_on(cpu, dst))
 			return uop_slow(cpu, u, fl);
-		host_movs(dst + last, src + last, run, n, down);
+		host_movs(dst + last, src + last, run, n, down, fl);
 		cpu->regs[GPR_RDI] += down ? -(run * n) : run * n;
 		cpu->regs[GPR_RSI] += down ? -(run * n) : run * n;
 		cpu->regs[GPR_RCX] -= run;

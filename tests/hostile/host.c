@@ -25,6 +25,8 @@ CODE_TEXT(lock_far, 64, "lock incq 0x800000; hlt")
 CODE_TEXT(rep_far, 64, "cld; mov $0x800000, %edi; mov $600, %ecx; rep stosq; hlt")
 CODE_TEXT(down_far, 64, "std; mov $0x800ff8, %edi; mov $500, %ecx; rep stosq; cld; hlt")
 CODE_TEXT(copy_far, 64, "cld; mov $0x6000, %esi; mov $0x800000, %edi; mov $600, %ecx; rep movsb; hlt")
+/* a length that looks like an image of flags */
+CODE_TEXT(flags_far, 64, "cld; mov $0x800000, %edi; mov $512, %ecx; stc; rep stosq; jc 1f; ud2; 1: hlt")
 CODE_TEXT(cmpxchg_far, 64, "mov $3, %eax; cmp $4, %eax; lock cmpxchg %ecx, 0x800000; hlt")
 CODE_TEXT(fx_far, 64, "fxsave 0x800000; hlt")
 CODE_TEXT(push_far, 64, "mov $0x800008, %esp; push %rax; hlt")
@@ -39,7 +41,8 @@ static const struct {
 #define PROGRAM(name, lands) {#name, name##_code, name##_end, lands}
 	PROGRAM(read_far, true), PROGRAM(write_far, true), PROGRAM(add_far, true),
 	PROGRAM(lock_far, true), PROGRAM(rep_far, true), PROGRAM(fx_far, true),
-	PROGRAM(down_far, true), PROGRAM(copy_far, true), PROGRAM(cmpxchg_far, true),
+	PROGRAM(down_far, true), PROGRAM(copy_far, true), PROGRAM(flags_far, true),
+	PROGRAM(cmpxchg_far, true),
 	PROGRAM(push_far, true), PROGRAM(jump_far, false), PROGRAM(table_far, false),
 };
 
