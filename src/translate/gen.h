@@ -72,7 +72,9 @@ struct maker {
 	u32 nr_marks;
 };
 
-#define MISSES 8 /* one instruction's, at most */
+#define CHECKS 3 /* of one instruction, at most: IDIV's; those of its memory operands are among them */
+#define ACCESSES 2 /* to memory: PUSH's of memory */
+#define MISSES 8 /* once in a run: those of gen_vec_begin */
 
 /* What is emitted behind a run, or only then known; counted in struct gen. */
 struct late {
@@ -81,14 +83,14 @@ struct late {
 		u8 *jump;
 		u8 k;
 		bool fp;
-	} miss[2 * (2 * TB_MAX_INSNS + MISSES)]; /* a loop's body comes twice */
+	} miss[2 * (CHECKS * TB_MAX_INSNS + MISSES)]; /* a loop's body comes twice */
 	/* An access to the page of the one before, most likely: what to do if not. */
 	struct elsewhere {
 		u8 *jump, *back;
 		u16 n;
 		u8 k;
 		bool write, fp;
-	} elsewhere[2 * TB_MAX_INSNS];
+	} elsewhere[2 * ACCESSES * TB_MAX_INSNS];
 	u8 *exit[2 * (TB_MAX_INSNS * 2 + 3)];	/* of gen_loop_end */
 	u8 *changed[TB_MAX_INSNS * 2 + 2];	/* of gen_enter */
 	struct edge edge[8];

@@ -331,7 +331,45 @@ static void full_arena(void **state)
 		fill_arena(k);
 }
 
+/* Loops of the instructions that leave most behind a run: IDIV has three checks, PUSH two operands. */
+GUEST(divisions, "jmp 1f; 1: .rept 15; idivl (%r12); idivl (%r11); .endr; dec %ecx; jnz 1b; hlt")
+GUEST(no_ram, "jmp 1f; 1: idivl (%r12); idivl 0x10000000(%r12); .rept 14; idivl (%r12); idivl (%r11); .endr;"
+	      "dec %ecx; jnz 1b; hlt")
+GUEST(pushes, "jmp 1f; 1: .rept 29; push (%rsp); .endr; lea 0x800(%r12), %rsp; dec %ecx; jnz 1b; hlt")
+
+static void run_crowd(const u8 *code, const u8 *end)
+{
+	static u8 data[0x8000];
+	struct guest *g[2];
+
+	seed = 0;
+	is_32 = false;
+	memset(data, 3, sizeof(data));
+	for (unsigned int k = 0; k < 2; k++) {
+		g[k] = create(k);
+		if (g[k]->cpu.translator)
+			g[k]->cpu.translator->patience = 0;
+		seed = 0;
+		load(g[k], code, end - code, data);
+		g[k]->cpu.regs[GPR_RAX] = g[k]->cpu.regs[GPR_RDX] = 0;
+		g[k]->cpu.regs[GPR_RCX] = 5;
+		(void)guest_run(g[k]);
+	}
+	compare(g[0], g[1], 0);
+	guest_destroy(g[0]);
+	guest_destroy(g[1]);
+}
+
+static void crowded_loops(void **state)
+{
+	(void)state;
+	run_crowd(divisions_code, divisions_end);
+	run_crowd(no_ram_code, no_ram_end);
+	run_crowd(pushes_code, pushes_end);
+}
+
 static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(crowded_loops),
 	cmocka_unit_test(full_arena),
 	cmocka_unit_test(random_programs),
 };
