@@ -224,6 +224,7 @@ void gen_loop_end(struct gen *g, const struct insn *i)
 {
 	u8 *taken;
 
+	g->spilled = false; /* CMPXCHG's may be the instruction before */
 	gen_flags_save(g);
 	gen_flags_need(g);
 	taken = gen_jump(g, i->opcode & 15);

@@ -6,6 +6,8 @@
  */
 #include "modes.h"
 
+#include <pthread.h>
+
 static void *shared(size_t n)
 {
 	return mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -135,6 +137,46 @@ static void h37_memory_taken_away(void)
 	close(file);
 }
 
-static const struct item items[] = {ITEM(h13_memslot_over_nothing), ITEM(h37_memory_taken_away)};
+/*
+ * The code of a loop goes away while it runs: it goes on with the flags of its last instruction. If it had
+ * those before, it would end.
+ */
+CODE_TEXT(spin_far, 64, "mov $0x800000, %eax; mov $0x6000, %ebx; mov $7, %ecx; movq $0xa9, (%rbx); jmp *%rax")
+CODE_TEXT(spin, 64, "1: mov $5, %eax; cmp %eax, %eax; lock cmpxchg %ecx, (%rbx); jnz 1b; hlt")
+
+static void *protect_soon(void *page)
+{
+	usleep(50000);
+	protect(page);
+	return NULL;
+}
+
+static void h37_loop_taken_away(void)
+{
+	uint8_t *page = shared(8192);
+	struct machine m;
+	pthread_t t;
+	int r;
+
+	memcpy(page, spin_code, spin_end - spin_code);
+	mode_open(&m, LONG, spin_far_code, spin_far_end - spin_far_code);
+	add_slot(&m, 0x800000, 8192, page);
+	for (int k = 0; k < 4; k++) {
+		pthread_create(&t, NULL, protect_soon, page);
+		do
+			r = run_for(&m, 500);
+		while (r == -EINTR);
+		check(r == -EFAULT, "stopped", r, -EFAULT);
+		pthread_join(t, NULL);
+		unprotect(page);
+		r = run_for(&m, 20);
+		check(r == -EINTR, "it goes on", r, -EINTR);
+	}
+	machine_close(&m);
+	munmap(page, 8192);
+}
+
+static const struct item items[] = {ITEM(h13_memslot_over_nothing), ITEM(h37_memory_taken_away),
+	ITEM(h37_loop_taken_away)};
 
 HOSTILE_MAIN(items)
