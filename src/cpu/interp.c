@@ -192,6 +192,8 @@ static void remember(struct cpu *cpu, struct jc_entry *j, struct tb *tb)
 
 	if (cpu->mode != MODE_64)
 		linear = (u32)(linear + cpu->seg[SEG_CS].base);
+	if (tb->len2 && !(u32)(linear + tb->len))
+		return; /* its second page is page 0, in the other half: looked up each time */
 	mmu_note_fetch(&cpu->mmu, gva(linear), attr);
 	if (tb->len2)
 		mmu_note_fetch(&cpu->mmu, gva(linear + tb->len), attr);

@@ -67,6 +67,31 @@ static void code_becomes_data(void **state)
 	guest_destroy(g);
 }
 
+/* MOV EAX, n: its first byte is the last of all, and what follows is at 0, where page 0 changes. */
+static void behind_the_last_page(void **state)
+{
+	static const u64 tables[][2] = { /* the last 2M are RAM, too */
+		{PAGES + 511 * 8, 0x8003}, {0x8000 + 511 * 8, 0x9003}, {0x9000 + 511 * 8, 0x200183}};
+	struct guest *g = guest_create();
+
+	(void)state;
+	for (unsigned int k = 0; k < ARRAY_SIZE(tables); k++)
+		*(u64 *)(g->ram + tables[k][0]) = tables[k][1];
+	g->ram[0x3fffff] = 0xb8;
+	memcpy(g->ram, "\x05\0\0\0\xf4", 5);
+	memcpy(g->ram + 0x200000, "\x4d\0\0\0\xf4", 5);
+	for (unsigned int k = 0; k < 3; k++) {
+		if (k == 2) {
+			*(u64 *)(g->ram + PAGES + 0x2000) ^= 0x200000;
+			mmu_flush_page(&g->cpu.mmu, gva(0));
+		}
+		g->cpu.rip = ~0ull;
+		run_to_hlt(g);
+		assert_int_equal(g->cpu.regs[GPR_RAX], k == 2 ? 77 : 5);
+	}
+	guest_destroy(g);
+}
+
 static void counts_and_chains(void **state)
 {
 	struct guest *g = guest_create();
@@ -430,6 +455,7 @@ int main(void)
 		cmocka_unit_test(strings_by_the_page),
 		cmocka_unit_test(next_instruction_changed),
 		cmocka_unit_test(changed_through_alias),
+		cmocka_unit_test(behind_the_last_page),
 		cmocka_unit_test(changed_by_the_vmm),
 		cmocka_unit_test(endless_loop_is_kicked),
 		cmocka_unit_test(division_by_zero),
