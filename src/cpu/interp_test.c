@@ -92,6 +92,24 @@ static void behind_the_last_page(void **state)
 	guest_destroy(g);
 }
 
+GUEST(sets_if, "push $0x202; popf; nop; cli; sti; nop; hlt")
+
+/* A debugger has blocked interrupts: IF does not let them in. */
+static void blocked_by_a_debugger(void **state)
+{
+	struct guest *g = guest_create();
+
+	(void)state;
+	guest_load(g, sets_if);
+	g->cpu.guest_debug_block = true;
+	cpu_update(&g->cpu);
+	g->irq = 0x20;
+	cpu_request(&g->cpu, REQ_IRQ);
+	run_to_hlt(g);
+	assert_int_equal(g->irq, 0x20);
+	guest_destroy(g);
+}
+
 static void counts_and_chains(void **state)
 {
 	struct guest *g = guest_create();
@@ -456,6 +474,7 @@ int main(void)
 		cmocka_unit_test(next_instruction_changed),
 		cmocka_unit_test(changed_through_alias),
 		cmocka_unit_test(behind_the_last_page),
+		cmocka_unit_test(blocked_by_a_debugger),
 		cmocka_unit_test(changed_by_the_vmm),
 		cmocka_unit_test(endless_loop_is_kicked),
 		cmocka_unit_test(division_by_zero),

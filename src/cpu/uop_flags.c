@@ -22,7 +22,10 @@ static u64 pushf8(struct cpu *cpu, const struct uop *u, u64 fl)
 static void set_if(struct cpu *cpu, bool on)
 {
 	cpu->eflags = on ? cpu->eflags | EFL_IF : cpu->eflags & ~EFL_IF;
-	cpu->request_mask = on ? cpu->request_mask | REQ_IRQ : cpu->request_mask & ~REQ_IRQ;
+	if (on && likely(!cpu->guest_debug_block))
+		cpu->request_mask |= REQ_IRQ;
+	else
+		cpu->request_mask &= ~REQ_IRQ;
 }
 
 /* Flags whose change has no consequence but those of set_if. */
