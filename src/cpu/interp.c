@@ -137,15 +137,23 @@ static u64 cs_id(const struct cpu *cpu)
 	return c->cs[k].id;
 }
 
-/* What the jump cache's entries and the blocks depend on besides rip. */
-static void update_salt(struct cpu *cpu)
+/* What the blocks depend on besides rip. */
+static u64 mode_salt(const struct cpu *cpu)
 {
 	bool ac = (cpu->cr0 & CR0_AM) && (cpu->eflags & EFL_AC) && cpu->cpl == 3;
-	u64 both = cs_id(cpu) << 40 | cpu->mode | cpu->flat | (ac ? TBM_SLOW : 0) |
-		(cpu->cpl == 3 ? TBM_USER : 0);
 
-	for (int half = 0; half < 2; half++)
-		cpu->tbs->salt[half] = both | (u64)cpu->mmu.fetched[half].epoch << 8;
+	return cs_id(cpu) << 40 | cpu->mode | cpu->flat | (ac ? TBM_SLOW : 0) |
+		(cpu->cpl == 3 ? TBM_USER : 0);
+}
+
+/* Bring the jump cache's salt up to date. Returns that of this half. */
+static u64 update_salt(struct cpu *cpu, unsigned int half)
+{
+	u64 mode = mode_salt(cpu), salt = mode | (u64)cpu->mmu.fetched[half].epoch << 8;
+
+	cpu->tbs->salt[half] = salt;
+	cpu->tbs->salt[!half] = mode | (u64)cpu->mmu.fetched[!half].epoch << 8;
+	return salt;
 }
 
 /* What translated code leads to is worth to be translated. */
@@ -157,11 +165,11 @@ static void link_edge(struct cpu *cpu, struct edge *e, struct tb *tb)
 }
 
 /* The branch that missed may remember this block, if nothing happened in between. */
-static NOINLINE void fill_link(struct cpu *cpu, struct tb *tb, u64 old_salt)
+static NOINLINE void fill_link(struct cpu *cpu, struct tb *tb, bool same)
 {
 	struct tb_cache *c = cpu->tbs;
 
-	if (c->link_rip == cpu->rip && old_salt == jc_salt(c, cpu->rip) && !tb->len2 && (cpu->mode == MODE_64 || cpu->flat)) {
+	if (c->link_rip == cpu->rip && same && !tb->len2 && (cpu->mode == MODE_64 || cpu->flat)) {
 		if (c->link)
 			*c->link = tb;
 		if (c->edge && !(cpu->request & REQ_COUNT)) /* counted time looks at each block */
@@ -204,19 +212,19 @@ static enum stop run_block(struct cpu *cpu)
 {
 	struct tb_cache *c = cpu->tbs;
 	struct jc_entry *j = &c->jc[jc_index(cpu->rip)];
-	u64 old_salt = jc_salt(c, cpu->rip);
+	unsigned int half = cpu->rip >> 63;
+	u64 old_salt = c->salt[half], salt = update_salt(cpu, half);
 	enum stop stop;
 	struct tb *tb;
 
-	update_salt(cpu);
-	if (OPT_BLOCKS && j->rip == cpu->rip && j->salt == jc_salt(c, cpu->rip) && tb_same(j->tb)) {
+	if (OPT_BLOCKS && j->rip == cpu->rip && j->salt == salt && tb_same(j->tb)) {
 		tb = j->tb;
 	} else {
 		TRY(tb_find(cpu, &tb));
 		remember(cpu, j, tb);
 	}
 	if (c->link || c->edge)
-		fill_link(cpu, tb, old_salt);
+		fill_link(cpu, tb, old_salt == salt);
 	c->in_thread = true;
 	cpu->regs[GPR_RIP] = cpu->rip;
 	cpu->insns += tb->n;
