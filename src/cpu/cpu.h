@@ -314,6 +314,7 @@ struct host_regs {
 	u64 gpr[16]; /* RAX RCX RDX RBX RSP RBP RSI RDI R8.. */
 	u64 rip, eflags;
 	u64 addr; /* what could not be accessed */
+	u32 mxcsr;
 };
 MUSTCHECK bool cpu_stopped_by_host(struct cpu *cpu, const struct host_regs *r);
 

@@ -92,8 +92,8 @@ struct translator {
 	void (*forget)(struct translator *t, struct tb *tb); /* nobody may enter it any more */
 	void (*flush)(struct translator *t); /* no block is left */
 	/*
-	 * The host has stopped the code: which uop was it, and the flags image? regs[GPR_RIP] and insns
-	 * are then as a handler has them.
+	 * The host has stopped the code: which uop was it, and the flags image? regs[GPR_RIP], insns
+	 * and MXCSR are then as a handler has them.
 	 */
 	const struct uop *(*stopped)(
 		struct translator *t, struct cpu *cpu, const struct host_regs *r, u64 *fl);

@@ -45,6 +45,7 @@ static bool is_guest_memory(const struct vcpu *v, u64 addr)
 
 bool vcpu_memory_fault(void *addr, void *context)
 {
+	const mcontext_t *host = &((ucontext_t *)context)->uc_mcontext;
 	greg_t *r = ((ucontext_t *)context)->uc_mcontext.gregs;
 	const struct host_regs regs = {
 		.gpr = {r[REG_RAX], r[REG_RCX], r[REG_RDX], r[REG_RBX], r[REG_RSP], r[REG_RBP],
@@ -53,6 +54,7 @@ bool vcpu_memory_fault(void *addr, void *context)
 		.rip = r[REG_RIP],
 		.eflags = r[REG_EFL],
 		.addr = (u64)addr,
+		.mxcsr = host->fpregs->mxcsr,
 	};
 	struct vcpu *v = vcpu_running();
 

@@ -179,7 +179,7 @@ void gen_mark(struct gen *g)
 	const struct uop *u = &g->tb->uop[g->k];
 
 	g->m->mark[g->nr_marks++] = (struct mark){g->c.p - g->m->ops.code.rw,
-		(const u8 *)u - g->cpu->tbs->arena, g->spilled};
+		(const u8 *)u - g->cpu->tbs->arena, g->spilled, g->fp};
 }
 
 u8 *gen_jump(struct gen *g, u8 cc)

@@ -31,8 +31,9 @@
 /* An access to guest RAM, which the host may stop: the code from here on is that of the uop. */
 struct mark {
 	u32 at; /* from the start of the code */
-	u32 uop : 31; /* from the start of the arena */
+	u32 uop : 30; /* from the start of the arena */
 	u32 fl : 1;   /* the flags image is in cpu->fl, not in FLAGS */
+	u32 fp : 1;   /* MXCSR is the guest's */
 };
 
 /*

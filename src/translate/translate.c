@@ -373,6 +373,8 @@ static const struct uop *stopped(struct translator *t, struct cpu *cpu, const st
 		return NULL;
 	cpu->regs[GPR_RIP] = r->gpr[RIP];
 	cpu->insns = r->gpr[INSNS];
+	if (mark->fp)
+		cpu->mxcsr = r->mxcsr;
 	*fl = mark->fl ? cpu->fl : r->gpr[FLAGS];
 	return (const struct uop *)(cpu->tbs->arena + mark->uop);
 }

@@ -144,6 +144,12 @@ static void h37_memory_taken_away(void)
 CODE_TEXT(spin_far, 64, "mov $0x800000, %eax; mov $0x6000, %ebx; mov $7, %ecx; movq $0xa9, (%rbx); jmp *%rax")
 CODE_TEXT(spin, 64, "1: mov $5, %eax; cmp %eax, %eax; lock cmpxchg %ecx, (%rbx); jnz 1b; hlt")
 
+/* Data goes away behind an inexact division: MXCSR tells of it still. */
+CODE_TEXT(divide_far, 64, "mov %cr4, %rax; or $0x200, %eax; mov %rax, %cr4; movl $0x1f80, 0x6000;"
+			  "mov $3, %eax; cvtsi2ss %eax, %xmm1; mov $1, %eax; cvtsi2ss %eax, %xmm2;"
+			  "1: ldmxcsr 0x6000; movaps %xmm2, %xmm0; divss %xmm1, %xmm0; mov 0x800000, %eax;"
+			  "stmxcsr 0x6008; testb $0x20, 0x6008; jnz 1b; hlt")
+
 static void *protect_soon(void *page)
 {
 	usleep(50000);
@@ -151,7 +157,8 @@ static void *protect_soon(void *page)
 	return NULL;
 }
 
-static void h37_loop_taken_away(void)
+/* A loop runs on and on, though a page that it needs goes away time and again. */
+static void take_from_loop(const uint8_t *code, const uint8_t *end)
 {
 	uint8_t *page = shared(8192);
 	struct machine m;
@@ -159,7 +166,7 @@ static void h37_loop_taken_away(void)
 	int r;
 
 	memcpy(page, spin_code, spin_end - spin_code);
-	mode_open(&m, LONG, spin_far_code, spin_far_end - spin_far_code);
+	mode_open(&m, LONG, code, end - code);
 	add_slot(&m, 0x800000, 8192, page);
 	for (int k = 0; k < 4; k++) {
 		pthread_create(&t, NULL, protect_soon, page);
@@ -174,6 +181,12 @@ static void h37_loop_taken_away(void)
 	}
 	machine_close(&m);
 	munmap(page, 8192);
+}
+
+static void h37_loop_taken_away(void)
+{
+	take_from_loop(spin_far_code, spin_far_end);
+	take_from_loop(divide_far_code, divide_far_end);
 }
 
 static const struct item items[] = {ITEM(h13_memslot_over_nothing), ITEM(h37_memory_taken_away),
