@@ -10,7 +10,7 @@
 #include "cpu/native.h"
 #include "cpu/native_build.h"
 
-#define HANDLER_MAX 1024 /* bytes of code, more than any fast handler has */
+#define HANDLER_MAX 4096 /* bytes of code, more than any fast handler has, also with ASan's checks */
 #define FRAME_WORDS 16	 /* of the handler's frame that are searched */
 
 static bool in_arena(const struct cpu *cpu, const void *p)

@@ -6,20 +6,21 @@
 #include "cpu/interp.h"
 
 /*
- * The host's string instruction `op`, upwards or downwards. The flags image is in RDX, where it is
- * looked for if the host stops it.
+ * The host's string instruction `op`, upwards or downwards. The flags image is in RDX and the uop in
+ * some register: there they are looked for if the host stops it (host_stop.c).
  */
 #define HOST_STRING(op) \
 	do { \
 		if (down) \
 			asm volatile("std; rep " op "; cld" : "+D"(to), "+c"(count), "+S"(from) \
-				     : "a"(v), "d"(fl) : "memory"); \
+				     : "a"(v), "d"(fl), "r"(u) : "memory"); \
 		else \
 			asm volatile("rep " op : "+D"(to), "+c"(count), "+S"(from) \
-				     : "a"(v), "d"(fl) : "memory"); \
+				     : "a"(v), "d"(fl), "r"(u) : "memory"); \
 	} while (0)
 
-static ALWAYS_INLINE void host_stos(void *to, u64 v, u64 count, unsigned int n, bool down, u64 fl)
+static ALWAYS_INLINE void host_stos(void *to, u64 v, u64 count, unsigned int n, bool down,
+	const struct uop *u, u64 fl)
 {
 	const void *from = NULL;
 
@@ -34,7 +35,7 @@ static ALWAYS_INLINE void host_stos(void *to, u64 v, u64 count, unsigned int n, 
 }
 
 static ALWAYS_INLINE void host_movs(void *to, const void *from, u64 count, unsigned int n, bool down,
-	u64 fl)
+	const struct uop *u, u64 fl)
 {
 	u64 v = 0;
 
@@ -79,7 +80,7 @@ static ALWAYS_INLINE u64 rep_stos(struct cpu *cpu, const struct uop *u, u64 fl, 
 
 		if (!may_go_on(cpu, p))
 			return uop_slow(cpu, u, fl);
-		host_stos(p + (down ? (run - 1) * n : 0), cpu->regs[GPR_RAX], run, n, down, fl);
+		host_stos(p + (down ? (run - 1) * n : 0), cpu->regs[GPR_RAX], run, n, down, u, fl);
 		cpu->regs[GPR_RDI] += down ? -(run * n) : run * n;
 		cpu->regs[GPR_RCX] -= run;
 	}
@@ -99,7 +100,7 @@ static ALWAYS_INLINE u64 rep_movs(struct cpu *cpu, const struct uop *u, u64 fl, 
 
 		if (!may_go_on(cpu, dst))
 			return uop_slow(cpu, u, fl);
-		host_movs(dst + last, src + last, run, n, down, fl);
+		host_movs(dst + last, src + last, run, n, down, u, fl);
 		cpu->regs[GPR_RDI] += down ? -(run * n) : run * n;
 		cpu->regs[GPR_RSI] += down ? -(run * n) : run * n;
 		cpu->regs[GPR_RCX] -= run;
