@@ -6,17 +6,30 @@
 #include "cpu/interp.h"
 
 /*
- * The host's string instruction `op`, upwards or downwards. The flags image is in RDX and the uop in
- * some register: there they are looked for if the host stops it (host_stop.c).
+ * The host's string instruction, upwards or downwards. The flags image is in RDX and the uop in some
+ * register: there they are looked for if the host stops it (host_stop.c).
  */
-#define HOST_STRING(op) \
+#define HOST_REP(insn) \
 	do { \
 		if (down) \
-			asm volatile("std; rep " op "; cld" : "+D"(to), "+c"(count), "+S"(from) \
+			asm volatile("std; rep " insn "; cld" : "+D"(to), "+c"(count), "+S"(from) \
 				     : "a"(v), "d"(fl), "r"(u) : "memory"); \
 		else \
-			asm volatile("rep " op : "+D"(to), "+c"(count), "+S"(from) \
+			asm volatile("rep " insn : "+D"(to), "+c"(count), "+S"(from) \
 				     : "a"(v), "d"(fl), "r"(u) : "memory"); \
+	} while (0)
+
+/* The same for elements of n bytes. */
+#define HOST_STRING(op) \
+	do { \
+		if (n == 1) \
+			HOST_REP(op "b"); \
+		else if (n == 2) \
+			HOST_REP(op "w"); \
+		else if (n == 4) \
+			HOST_REP(op "l"); \
+		else \
+			HOST_REP(op "q"); \
 	} while (0)
 
 static ALWAYS_INLINE void host_stos(void *to, u64 v, u64 count, unsigned int n, bool down,
@@ -24,14 +37,7 @@ static ALWAYS_INLINE void host_stos(void *to, u64 v, u64 count, unsigned int n, 
 {
 	const void *from = NULL;
 
-	if (n == 1)
-		HOST_STRING("stosb");
-	else if (n == 2)
-		HOST_STRING("stosw");
-	else if (n == 4)
-		HOST_STRING("stosl");
-	else
-		HOST_STRING("stosq");
+	HOST_STRING("stos");
 }
 
 static ALWAYS_INLINE void host_movs(void *to, const void *from, u64 count, unsigned int n, bool down,
@@ -39,22 +45,15 @@ static ALWAYS_INLINE void host_movs(void *to, const void *from, u64 count, unsig
 {
 	u64 v = 0;
 
-	if (n == 1)
-		HOST_STRING("movsb");
-	else if (n == 2)
-		HOST_STRING("movsw");
-	else if (n == 4)
-		HOST_STRING("movsl");
-	else
-		HOST_STRING("movsq");
+	HOST_STRING("movs");
 }
 
 /* Elements from ea on that are in its page; 0: the first one crosses its end. */
 static ALWAYS_INLINE u64 in_page(u64 ea, u64 count, unsigned int n, bool down)
 {
-	u64 off = ea & ~PAGE_MASK, room = (PAGE_SIZE - off) / n;
+	u64 room = page_left(ea) / n;
 
-	return MIN(count, down && room ? off / n + 1 : room);
+	return MIN(count, down && room ? (ea & ~PAGE_MASK) / n + 1 : room);
 }
 
 /* Address of the lowest byte. */
