@@ -177,7 +177,7 @@ static bool has_mirrors(const struct edge *e, const struct translation *to)
 	return true;
 }
 
-void edge_link(struct maker *m, struct edge *e, struct translation *to)
+void edge_link(struct codegen *m, struct edge *e, struct translation *to)
 {
 	struct code_memory *code = &m->ops.code;
 	struct gen g = {.c.p = code->rw + code->used};
@@ -412,7 +412,7 @@ static const u8 *common_handler_at(struct code *c)
 	return start;
 }
 
-void gen_common(struct maker *m)
+void gen_common(struct codegen *m)
 {
 	struct code_memory *code = &m->ops.code;
 	struct code c = {code->rw};

@@ -35,6 +35,7 @@ struct mark {
 	u32 fl : 1;   /* the flags image is in cpu->fl, not in FLAGS */
 	u32 fp : 1;   /* MXCSR is the guest's */
 };
+_Static_assert(TB_ARENA_SIZE < 1u << 30, "a uop's place in it has 30 bits");
 
 /*
  * A direct branch to a block of the same page, as a jump: to `unlinked`, where cpu_run's loop looks
@@ -65,7 +66,7 @@ struct common {
 };
 
 /* The only struct translator that there is. */
-struct maker {
+struct codegen {
 	struct translator ops;
 	struct common common;
 	u32 cold; /* in code: what is rarely run is apart, from the middle to here */
@@ -100,7 +101,7 @@ struct late {
 struct gen {
 	struct code c;
 	const u8 *limit; /* no instruction is begun behind it */
-	struct maker *m;
+	struct codegen *m;
 	struct cpu *cpu;
 	struct tb *tb;
 	struct late *late;
@@ -209,9 +210,9 @@ void gen_enter_changed(struct gen *g);
 /* Out of line: where edges lead before they are linked. */
 void gen_edges(struct gen *g);
 /* Make the code that all share, at the start. */
-void gen_common(struct maker *m);
+void gen_common(struct codegen *m);
 /* Lead an edge to a block, or back to cpu_run's loop. */
-void edge_link(struct maker *m, struct edge *e, struct translation *to);
+void edge_link(struct codegen *m, struct edge *e, struct translation *to);
 void edges_unlink(struct translation *to);
 
 /* ---- insns.c ---- */

@@ -22,12 +22,12 @@
 #define MARK_MIN   16u	/* bytes of host code with one struct mark, at least */
 #define MAX_MARKS  (CODE_SIZE / MARK_MIN)
 
-static struct maker *maker_of(struct translator *t)
+static struct codegen *codegen_of(struct translator *t)
 {
-	return container_of(t, struct maker, ops);
+	return container_of(t, struct codegen, ops);
 }
 
-static const u8 *executable(const struct maker *m, const u8 *p)
+static const u8 *executable(const struct codegen *m, const u8 *p)
 {
 	return p - m->ops.code.rw + m->ops.code.rx;
 }
@@ -208,7 +208,7 @@ static void commit(struct gen *g, const u8 *hot)
 	code->used = ALIGN_UP((u32)(hot - code->rw), 16);
 }
 
-static struct gen start_run(struct maker *m, struct cpu *cpu, struct tb *tb, unsigned int k, struct late *late)
+static struct gen start_run(struct codegen *m, struct cpu *cpu, struct tb *tb, unsigned int k, struct late *late)
 {
 	struct gen g = {.c.p = m->ops.code.rw + m->ops.code.used, .m = m, .cpu = cpu, .tb = tb, .late = late,
 		.first = k, .k = k, .image = true, .page_base = NO_HOST, .nr_marks = m->nr_marks,
@@ -246,7 +246,7 @@ static void out_of_line(struct gen *g)
 }
 
 /* A run in the middle of a block, or of one that crosses a page. Returns where it ends: k if there is none. */
-static unsigned int run(struct maker *m, struct cpu *cpu, struct tb *tb, unsigned int k)
+static unsigned int run(struct codegen *m, struct cpu *cpu, struct tb *tb, unsigned int k)
 {
 	struct late late;
 	struct gen g = start_run(m, cpu, tb, k, &late);
@@ -262,7 +262,7 @@ static unsigned int run(struct maker *m, struct cpu *cpu, struct tb *tb, unsigne
 }
 
 /* The block's beginning, which others come to: with the mirrors of whoever comes now. */
-static unsigned int run_first(struct maker *m, struct cpu *cpu, struct tb *tb)
+static unsigned int run_first(struct codegen *m, struct cpu *cpu, struct tb *tb)
 {
 	struct late late;
 	struct gen g = start_run(m, cpu, tb, 0, &late);
@@ -294,7 +294,7 @@ static unsigned int run_first(struct maker *m, struct cpu *cpu, struct tb *tb)
 
 /* ---- the translator ---- */
 
-static bool has_room(const struct maker *m, u32 n)
+static bool has_room(const struct codegen *m, u32 n)
 {
 	u32 size = m->ops.code.size;
 
@@ -303,7 +303,7 @@ static bool has_room(const struct maker *m, u32 n)
 
 static void block(struct translator *t, struct cpu *cpu, struct tb *tb)
 {
-	struct maker *m = maker_of(t);
+	struct codegen *m = codegen_of(t);
 	unsigned int k = 0;
 
 	if (!has_room(m, BLOCK_MAX)) {
@@ -318,7 +318,7 @@ static void block(struct translator *t, struct cpu *cpu, struct tb *tb)
 
 static void link(struct translator *t, struct edge *e, struct tb *tb)
 {
-	struct maker *m = maker_of(t);
+	struct codegen *m = codegen_of(t);
 
 	if (!tb->translation)
 		return;
@@ -330,7 +330,7 @@ static void link(struct translator *t, struct edge *e, struct tb *tb)
 
 static void forget(struct translator *t, struct tb *tb)
 {
-	struct maker *m = maker_of(t);
+	struct codegen *m = codegen_of(t);
 
 	if (tb->translation)
 		edges_unlink(tb->translation);
@@ -340,7 +340,7 @@ static void forget(struct translator *t, struct tb *tb)
 
 static void flush(struct translator *t)
 {
-	struct maker *m = maker_of(t);
+	struct codegen *m = codegen_of(t);
 
 	gen_common(m);
 	m->cold = t->code.size / 2;
@@ -350,7 +350,7 @@ static void flush(struct translator *t)
 }
 
 /* The last mark at or before this place. */
-static const struct mark *find_mark(const struct maker *m, u32 at)
+static const struct mark *find_mark(const struct codegen *m, u32 at)
 {
 	u32 low = 0, high = m->nr_marks;
 
@@ -367,7 +367,7 @@ static const struct mark *find_mark(const struct maker *m, u32 at)
 
 static const struct uop *stopped(struct translator *t, struct cpu *cpu, const struct host_regs *r, u64 *fl)
 {
-	const struct mark *mark = find_mark(maker_of(t), r->rip - (u64)t->code.rx);
+	const struct mark *mark = find_mark(codegen_of(t), r->rip - (u64)t->code.rx);
 
 	if (!mark)
 		return NULL;
@@ -381,7 +381,7 @@ static const struct uop *stopped(struct translator *t, struct cpu *cpu, const st
 
 static void destroy(struct translator *t)
 {
-	struct maker *m = maker_of(t);
+	struct codegen *m = codegen_of(t);
 
 	code_memory_destroy(&t->code);
 	munmap(m->mark, MAX_MARKS * sizeof(*m->mark));
@@ -391,7 +391,7 @@ static void destroy(struct translator *t)
 static const struct translator ops = {.block = block, .link = link, .forget = forget, .flush = flush,
 	.stopped = stopped, .destroy = destroy, .shortest = 2, .patience = PATIENCE};
 
-static int allocate(struct maker *m)
+static int allocate(struct codegen *m)
 {
 	m->mark = mmap(NULL, MAX_MARKS * sizeof(*m->mark), PROT_READ | PROT_WRITE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -402,12 +402,12 @@ static int allocate(struct maker *m)
 
 int translator_create(struct cpu *cpu)
 {
-	struct maker *m = OPT_TRANSLATE ? malloc(sizeof(*m)) : NULL;
+	struct codegen *m = OPT_TRANSLATE ? malloc(sizeof(*m)) : NULL;
 	int r;
 
 	if (!m)
 		return OPT_TRANSLATE ? -ENOMEM : 0;
-	*m = (struct maker){.ops = ops};
+	*m = (struct codegen){.ops = ops};
 	r = allocate(m);
 	if (r) {
 		if (m->mark != MAP_FAILED)
